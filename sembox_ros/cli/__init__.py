@@ -1,0 +1,39 @@
+"""The commands behind `python -m sembox_ros`. To add one: write its file here, add its line to `COMMANDS`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from sembox_ros.config import suggest
+
+# Command -> what it is for. Each is a module here with a function `main(args) -> int`, which setup.py also
+# installs under the command's name for `ros2 run sembox_ros COMMAND`.
+COMMANDS = {
+    'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
+    'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
+    'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
+    'params': 'the node parameters as a commented YAML file',
+    'node': 'run the node (arguments as for `ros2 run sembox_ros sembox_node`)',
+    'play': 'play a bag into ROS topics',
+    'record': 'record ROS topics to an mcap bag',
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command that the first argument names; returns its exit status."""
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ('-h', '--help', 'help'):
+        print('usage: python -m sembox_ros COMMAND [options]\n\ncommands:')
+        for name, purpose in COMMANDS.items():
+            print(f'  {name:<10} {purpose}')
+        print('\n`python -m sembox_ros COMMAND --help` explains each.')
+        return 0
+    if args[0] not in COMMANDS:
+        print(
+            f"sembox_ros: unknown command '{args[0]}'{suggest(args[0], COMMANDS)}; one of: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    status: int = importlib.import_module(f'sembox_ros.cli.{args[0]}').main(args[1:])
+    return status

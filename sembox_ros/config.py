@@ -1,0 +1,214 @@
+"""Configuration as frozen dataclasses whose fields carry their own documentation and limits.
+
+One field, declared once with `option`, is the default and the check of the YAML file, the command line
+and the ROS parameter of the same name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sembox_ros.errors import ConfigError
+
+# IMAGENET statistics, on RGB scaled to 0..1 (what torchvision's and EfficientNet's weights were trained with).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SIZE_DIVISOR = 128  # p7's stride: every pyramid level then halves exactly
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    dynamic: bool = False,
+) -> Any:
+    """A dataclass field with a description, limits (inclusive) and whether it may change while running."""
+    metadata = {
+        'description': description,
+        'minimum': minimum,
+        'maximum': maximum,
+        'choices': choices,
+        'dynamic': dynamic,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def field_types(config_class: type) -> dict[str, Any]:
+    """Field name -> annotated type, with string annotations resolved."""
+    return typing.get_type_hints(config_class)
+
+
+def check_value(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
+    """The value in the field's type, or an error that says what is wrong with it.
+
+    An int is taken where a float is wanted; nothing else is converted.
+
+    Raises:
+        ConfigError: wrong type, outside minimum..maximum, or not among the choices.
+    """
+    name, limits = field.name, field.metadata
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ConfigError(f'{name}: expected a finite number, got a whole number too large for one') from None
+    plain = typing.get_origin(kind) or kind
+    if isinstance(plain, types.UnionType) or not isinstance(plain, type):
+        return value
+    if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
+        raise ConfigError(f'{name}: expected {plain.__name__}, got {type(value).__name__} {value!r}')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f'{name}: expected a finite number, got {value}')
+    low, high = limits.get('minimum'), limits.get('maximum')
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f'{"-inf" if low is None else low}..{"inf" if high is None else high}'
+        raise ConfigError(f'{name}: expected a value in {bounds}, got {value}')
+    choices = limits.get('choices') or ()
+    if choices and value not in choices:
+        raise ConfigError(f"{name}: expected one of {', '.join(choices)}; got '{value}'{suggest(str(value), choices)}")
+    return value
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)' for the known word closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f' (did you mean {close[0]}?)' if close else ''
+
+
+class Checked:
+    """Mixin: a dataclass that checks every field declared with `option` when it is built."""
+
+    def __post_init__(self) -> None:
+        kinds = field_types(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = check_value(field, kinds[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+
+
+ConfigT = TypeVar('ConfigT')
+
+
+def from_mapping(config_class: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    """Build a config dataclass from names and values, lists becoming tuples.
+
+    Raises:
+        ConfigError: an unknown name, or a value that its field refuses.
+    """
+    known = [f.name for f in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            hint = suggest(str(name), known)
+            raise ConfigError(f"{config_class.__name__}: unknown option '{name}'{hint}; known: {', '.join(known)}")
+    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """Architecture of a SemanticBoxNet; everything that fixes its parameter shapes."""
+
+    name: str = option('sembox_b1', 'name of the architecture in the model zoo')
+    encoder: str = option('efficientnet-b1', 'EfficientNet variant b0..b7')
+    neck_channels: int = option(88, 'channels of both pyramids', minimum=8, maximum=512)
+    neck_cells: int = option(4, 'BiFPN cells of each pyramid', minimum=1, maximum=8)
+    separate_semantic_neck: bool = option(True, 'give the semantic branch a BiFPN of its own')
+    box_head_depth: int = option(3, 'convolutions before the last one in the box head', minimum=1, maximum=5)
+    semantic_channels: int = option(128, 'channels inside the semantic head', minimum=8, maximum=512)
+    dpc_channels: int = option(128, 'channels of each dense prediction cell branch', minimum=8, maximum=512)
+    semantic_classes: int = option(19, 'classes of the semantic label set', minimum=1, maximum=255)
+    detection_classes: int = option(90, 'classes of the detection label set', minimum=1, maximum=10000)
+
+
+@dataclass(frozen=True)
+class InputConfig(Checked):
+    """How an image becomes the network's input; travels with the checkpoint."""
+
+    size_hw: tuple[int, int] = option((512, 1024), 'canvas that the image is scaled to fit, height and width')
+    resize: str = option('letterbox', 'keep the aspect ratio, or fill the canvas', choices=('letterbox', 'stretch'))
+    channel_order: str = option('rgb', 'channel order that the weights expect', choices=('rgb', 'bgr'))
+    mean: tuple[float, float, float] = option(IMAGENET_MEAN, 'subtracted per channel, after scaling to 0..1')
+    std: tuple[float, float, float] = option(IMAGENET_STD, 'divided by per channel')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.size_hw) != 2 or not all(isinstance(s, int) for s in self.size_hw):
+            raise ConfigError(f'size_hw: expected two whole numbers (height, width), got {self.size_hw}')
+        if any(s < SIZE_DIVISOR or s % SIZE_DIVISOR or s > 8192 for s in self.size_hw):
+            raise ConfigError(f'size_hw: expected multiples of {SIZE_DIVISOR} up to 8192, got {self.size_hw}')
+        for name in ('mean', 'std'):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
+                raise ConfigError(f'{name}: expected three finite numbers, got {values}')
+        if any(v <= 0 for v in self.std):
+            raise ConfigError(f'std: expected positive numbers, got {self.std}')
+
+
+@dataclass(frozen=True)
+class DetectionConfig(Checked):
+    """Which boxes come out."""
+
+    score_threshold: float = option(
+        0.4, 'boxes below this score are not published', minimum=0.0, maximum=1.0, dynamic=True
+    )
+    nms_iou_threshold: float = option(
+        0.5, 'of two boxes of one class that overlap more than this, the better one stays', minimum=0.0, maximum=1.0,
+        dynamic=True,
+    )  # fmt: skip
+    max_detections: int = option(100, 'most boxes per image, best first', minimum=1, maximum=1000, dynamic=True)
+
+
+@dataclass(frozen=True)
+class NodeConfig(DetectionConfig):
+    """Parameters of the node `sembox`; the one source of config/sembox_node.yaml and of the ROS descriptors."""
+
+    checkpoint: str = option('', 'checkpoint file (.safetensors); empty: the one that ships with the package')
+    device: str = option('auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where there is one')
+    precision: str = option(
+        'auto',
+        'number format of the network; auto: half on CUDA, fp32 on CPU',
+        choices=('auto', 'fp32', 'fp16', 'bf16'),
+    )
+    threads: int = option(0, 'CPU threads of the network; 0: as many as cores', minimum=0, maximum=512)
+    input_transport: str = option(
+        'auto',
+        'raw: Image; compressed: CompressedImage; auto: whichever is published',
+        choices=('auto', 'raw', 'compressed'),
+    )
+    autostart: bool = option(True, 'configure and activate without a lifecycle manager')
+    max_image_pixels: int = option(
+        64_000_000, 'larger images are refused before they are decoded', minimum=1, maximum=1_000_000_000
+    )
+    max_age_s: float = option(
+        0.0, 'frames whose stamp is older than this are counted as stale and dropped; 0: never', minimum=0.0,
+        maximum=3600.0, dynamic=True,
+    )  # fmt: skip
+    class_id_format: str = option(
+        'id', 'class_id of a detection: decimal id of detections/label_info, or the class name', choices=('id', 'name'),
+        dynamic=True,
+    )  # fmt: skip
+    overlay_alpha: float = option(
+        0.5, 'weight of the class colours in the overlay', minimum=0.0, maximum=1.0, dynamic=True
+    )
+    diagnostics_period_s: float = option(1.0, 'time between two messages on /diagnostics', minimum=0.1, maximum=60.0)
+
+
+def find_shared(relative: str) -> Path | None:
+    """A file or folder that ships beside the code: in the source tree, or in <prefix>/share/sembox_ros."""
+    package = Path(__file__).resolve().parent
+    prefixes = (package.parents[3], Path(sys.prefix)) if len(package.parents) > 3 else (Path(sys.prefix),)
+    for root in (package.parent, *(prefix / 'share' / 'sembox_ros' for prefix in prefixes)):
+        if (root / relative).exists():
+            return root / relative
+    return None

@@ -1,0 +1,1 @@
+"""Datasets, the synthetic street and the transforms that feed training."""

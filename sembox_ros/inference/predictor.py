@@ -1,0 +1,214 @@
+"""The one door to inference: images in, scenes out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sembox_ros.config import DetectionConfig
+from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.inference.preprocess import check_image, place_image, preprocess
+from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
+from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.types import Detections, Placement, Scene
+
+OUTPUTS = frozenset({'semantic', 'confidence', 'detections'})
+STAGES = ('preprocess', 'network', 'postprocess')
+_DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` (auto, cpu, cuda, cuda:N) stands for.
+
+    Raises:
+        ConfigError: unknown name, or not available on this machine.
+    """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == 'auto':
+        return torch.device('cuda' if available else 'cpu')
+    kind, colon, index = name.partition(':')
+    if kind not in ('cpu', 'cuda') or (colon and not index.isdecimal()) or (kind == 'cpu' and colon):
+        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got '{name}'")
+    if kind == 'cuda' and int(index or 0) >= available:
+        raise ConfigError(f"device: '{name}' is not available, torch finds {available} CUDA device(s); use device:=cpu")
+    return torch.device(name)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The floating type that `precision` (auto, fp32, fp16, bf16) stands for on that device.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if precision == 'auto':
+        return torch.float16 if device.type == 'cuda' else torch.float32
+    if precision not in _DTYPES:
+        raise ConfigError(f"precision: expected auto, {', '.join(_DTYPES)}; got '{precision}'")
+    return _DTYPES[precision]
+
+
+class Predictor:
+    """Runs one checkpoint on one device.
+
+    Args:
+        checkpoint: network, label sets and input geometry.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, fp32, fp16 or bf16.
+        threads: CPU threads of torch; 0 takes all cores. Process-wide, as torch has it.
+
+    Attributes:
+        checkpoint: what was given.
+        labels: its label sets.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: the device, the precision or the number of threads is not to be had.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str = 'auto', precision: str = 'auto', threads: int = 0
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.labels = checkpoint.labels
+        self.device = choose_device(device)
+        self._dtype = choose_dtype(precision, self.device)
+        if threads < 0:
+            raise ConfigError(f'threads: expected 0 (all cores) or more, got {threads}')
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        # A copy: the checkpoint's own weights must not change their type or device behind its back.
+        self._model = copy.deepcopy(checkpoint.model).eval().to(self.device, self._dtype)
+        self._model.to(memory_format=torch.channels_last)
+        self._anchors: dict[tuple[int, int], Tensor] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path | None = None, *, device: str = 'auto', precision: str = 'auto', threads: int = 0
+    ) -> Predictor:
+        """Load a checkpoint file, or the bundled one if `path` is None, and make it ready.
+
+        Raises:
+            CheckpointError: the file is missing or unusable.
+            ConfigError: the device or the precision is not to be had.
+        """
+        choose_device(device)  # fail before the file is read
+        checkpoint = load_bundled() if path is None else load_checkpoint(path)
+        return cls(checkpoint, device=device, precision=precision, threads=threads)
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        detection: DetectionConfig | None = None,
+        outputs: Iterable[str] = OUTPUTS,
+    ) -> list[Scene]:
+        """Semantics and boxes of some images.
+
+        Images whose canvas has one size run as one batch; an image's result does not depend on its neighbours.
+
+        Args:
+            images: (H, W, 3) uint8 rgb each, any size from one pixel up, sizes may differ.
+            detection: thresholds; defaults apply when None.
+            outputs: what is wanted, of semantic, confidence and detections; the rest is None in the scenes.
+
+        Returns:
+            One scene per image, in order, at the size of its image. `timings_ms` holds the stages of the batch.
+
+        Raises:
+            InputError: an image is not a non-empty (H, W, 3) uint8 array.
+            ConfigError: an unknown output name.
+        """
+        wanted = frozenset(outputs)
+        if not wanted <= OUTPUTS:
+            raise ConfigError(f'outputs: expected some of {sorted(OUTPUTS)}, got {sorted(wanted)}')
+        detection = detection or DetectionConfig()
+        for image in images:
+            check_image(image)
+        placements = [place_image((image.shape[0], image.shape[1]), self.checkpoint.input) for image in images]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, placement in enumerate(placements):
+            groups.setdefault(placement.canvas_hw, []).append(index)
+        scenes: dict[int, Scene] = {}
+        for members in groups.values():
+            batch = self._predict_batch(
+                [images[i] for i in members], [placements[i] for i in members], detection, wanted
+            )
+            scenes.update(zip(members, batch, strict=True))
+        return [scenes[i] for i in range(len(images))]
+
+    @torch.inference_mode()
+    def _predict_batch(
+        self,
+        images: Sequence[np.ndarray],
+        placements: Sequence[Placement],
+        detection: DetectionConfig,
+        wanted: frozenset[str],
+    ) -> list[Scene]:
+        marks = [self._clock()]
+        batch = preprocess(images, placements, self.checkpoint.input, device=self.device, dtype=self._dtype)
+        marks.append(self._clock())
+        raw = self._forward(batch)
+        marks.append(self._clock())
+        decoded = [self._decode(raw, i, placement, detection, wanted) for i, placement in enumerate(placements)]
+        marks.append(self._clock())
+        timings = {name: (end - start) * 1e3 for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
+        return [
+            Scene(p.image_hw, semantic=ids, confidence=confidence, detections=boxes, timings_ms=timings)
+            for p, (ids, confidence, boxes) in zip(placements, decoded, strict=True)
+        ]
+
+    def _forward(self, batch: Tensor) -> NetworkOutput:
+        try:
+            return self._model(batch)
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            height, width = batch.shape[2:]
+            raise InputError(
+                f'out of device memory with {len(batch)} image(s) on a {height}x{width} canvas; '
+                f'use a smaller input size or precision:=fp16 ({str(error).splitlines()[0]})'
+            ) from error
+
+    def _decode(
+        self, raw: NetworkOutput, index: int, placement: Placement, detection: DetectionConfig, wanted: frozenset[str]
+    ) -> tuple[np.ndarray | None, np.ndarray | None, Detections | None]:
+        ids = confidence = boxes = None
+        if wanted & {'semantic', 'confidence'}:
+            ids, confidence = decode_semantic(
+                raw.semantic_logits[index], placement, with_confidence='confidence' in wanted
+            )
+        if 'detections' in wanted:
+            boxes = decode_detections(
+                raw.class_logits[index],
+                raw.box_regression[index],
+                self._anchors_of(placement.canvas_hw),
+                placement,
+                score_threshold=detection.score_threshold,
+                nms_iou_threshold=detection.nms_iou_threshold,
+                max_detections=detection.max_detections,
+            )
+        return ids if 'semantic' in wanted else None, confidence, boxes
+
+    def device_memory_bytes(self) -> int:
+        """Memory that torch holds on the CUDA device, in bytes; 0 on the CPU."""
+        return torch.cuda.memory_reserved(self.device) if self.device.type == 'cuda' else 0
+
+    def _anchors_of(self, canvas_hw: tuple[int, int]) -> Tensor:
+        if canvas_hw not in self._anchors:
+            if len(self._anchors) >= 8:  # a stream of ever-changing sizes must not grow memory
+                self._anchors.clear()
+            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.device)
+        return self._anchors[canvas_hw]
+
+    def _clock(self) -> float:
+        """Seconds now, after the device has caught up."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

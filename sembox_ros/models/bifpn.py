@@ -1,0 +1,108 @@
+"""BiFPN: weighted bi-directional feature pyramid (EfficientDet, Tan et al. 2020, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sembox_ros.models.layers import ConvNorm, SeparableConv, pool_half, upsample_nearest
+
+FUSION_EPS = 1e-4
+LEVELS = (3, 4, 5, 6, 7)
+
+
+class Fusion(nn.Module):
+    """Fast normalised fusion: sum of relu(w_i) x_i over (sum of relu(w) + eps), then swish and a separable conv.
+
+    EfficientDet section 3.3. One learned weight per input keeps every output between its inputs.
+    """
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(inputs))
+        self.conv = SeparableConv(channels, channels)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Fuse maps of one shape (B, C, h, w) into one of that shape."""
+        weight = F.relu(self.weight)
+        weight = weight / (weight.sum() + FUSION_EPS)
+        mixed = features[0] * weight[0]
+        for index, feature in enumerate(features[1:], start=1):
+            mixed = mixed + feature * weight[index]
+        return self.conv(F.silu(mixed))
+
+
+class BiFPNCell(nn.Module):
+    """One top-down and one bottom-up pass over p3..p7.
+
+    Args:
+        channels: channels of every level.
+        outputs: how many levels to give, from p3 up; the others are not computed.
+
+    Top-down, level l below the top:  t_l = fuse(x_l, up(t_{l+1}))
+    Bottom-up, level l above the bottom: y_l = fuse(s_l, t_l, down(y_{l-1})); the top has no t of its own.
+    """
+
+    def __init__(self, channels: int, outputs: int = len(LEVELS)) -> None:
+        super().__init__()
+        steps = len(LEVELS) - 1
+        self.top_down = nn.ModuleList(Fusion(2, channels) for _ in range(steps))  # p3, p4, p5, p6
+        self.bottom_up = nn.ModuleList(  # p4, p5, p6, p7
+            Fusion(3 if i < steps - 1 else 2, channels) for i in range(outputs - 1)
+        )
+
+    def forward(self, inputs: Sequence[Tensor], skips: Sequence[Tensor]) -> list[Tensor]:
+        """Refine the pyramid.
+
+        Args:
+            inputs: p3..p7 for the top-down pass, each (B, C, H / stride, W / stride).
+            skips: p3..p7 for the bottom-up pass; the same tensors except in the first cell.
+
+        Returns:
+            The first `outputs` of p3..p7, in the same shapes.
+        """
+        down = list(inputs)  # the top level enters as it is
+        for level in reversed(range(len(LEVELS) - 1)):
+            down[level] = self.top_down[level](inputs[level], upsample_nearest(down[level + 1]))
+        out = [down[0]]
+        for level, fuse in enumerate(self.bottom_up, start=1):
+            below = pool_half(out[-1])
+            top = level == len(LEVELS) - 1
+            out.append(fuse(skips[level], below) if top else fuse(skips[level], down[level], below))
+        return out
+
+
+class BiFPN(nn.Module):
+    """Projection of c3..c5 to five levels, then a stack of cells.
+
+    The first cell reads p4 and p5 through a second projection of their own in its bottom-up pass,
+    as the published EfficientDet weights have it.
+
+    Args:
+        in_channels: channels of c3, c4, c5.
+        channels: channels of every output.
+        cells: number of cells.
+        outputs: how many levels the last cell gives, from p3 up.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, cells: int, outputs: int = len(LEVELS)) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(ConvNorm(c, channels) for c in in_channels)
+        self.project_p6 = ConvNorm(in_channels[-1], channels)
+        self.project_skip = nn.ModuleList(ConvNorm(c, channels) for c in in_channels[1:])
+        self.cells = nn.ModuleList(
+            BiFPNCell(channels, outputs if i == cells - 1 else len(LEVELS)) for i in range(cells)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """[c3, c4, c5] to the first `outputs` of [p3, p4, p5, p6, p7], each (B, channels, H / stride, W / stride)."""
+        pyramid = [project(c) for project, c in zip(self.project, features, strict=True)]
+        pyramid.append(pool_half(self.project_p6(features[-1])))
+        pyramid.append(pool_half(pyramid[-1]))
+        skips = [pyramid[0], *(p(c) for p, c in zip(self.project_skip, features[1:], strict=True)), *pyramid[3:]]
+        for cell in self.cells:
+            pyramid = skips = cell(pyramid, skips)
+        return pyramid

@@ -1,0 +1,73 @@
+"""EfficientDet's box head: convolutions shared over the levels, a batch norm for each level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sembox_ros.models.layers import SeparableConv, create_norm
+from sembox_ros.ops.anchors import ANCHORS_PER_CELL
+
+PRIOR_PROBABILITY = 0.01  # of an object at an anchor, before any training (RetinaNet, section 3.3)
+
+
+class LevelSharedHead(nn.Module):
+    """Tower of separable convolutions that all levels share, and a last one without norm.
+
+    Args:
+        channels: channels of the pyramid.
+        outputs: values per anchor.
+        depth: convolutions before the last one.
+        levels: number of pyramid levels.
+        initial_bias: of every output before training.
+    """
+
+    def __init__(self, *, channels: int, outputs: int, depth: int, levels: int, initial_bias: float = 0.0) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.convs = nn.ModuleList(SeparableConv(channels, channels, norm=False) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.ModuleList(create_norm(channels) for _ in range(depth)) for _ in range(levels))
+        self.last = SeparableConv(channels, ANCHORS_PER_CELL * outputs, norm=False)
+        # Small at first, so that boxes start as their anchors and scores at their prior (RetinaNet, section 4.1).
+        pointwise: Any = self.last[1]
+        nn.init.normal_(pointwise.weight, std=0.01)
+        nn.init.constant_(pointwise.bias, initial_bias)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """[(B, C, h, w) of each level] to (B, A, outputs), anchors in the order of `create_anchors`."""
+        flat = []
+        for level, x in enumerate(pyramid):
+            norms: Any = self.norms[level]
+            for conv, norm in zip(self.convs, norms, strict=True):
+                x = F.silu(norm(conv(x)))
+            x = self.last(x).permute(0, 2, 3, 1)  # (B, h, w, anchors x outputs)
+            flat.append(x.unflatten(-1, (ANCHORS_PER_CELL, self.outputs)).flatten(1, 3))
+        return torch.cat(flat, dim=1)
+
+
+class BoxHead(nn.Module):
+    """Class logits and box regressions for every anchor.
+
+    Args:
+        channels: channels of the pyramid.
+        classes: detection classes K.
+        depth: convolutions before the last one in each of the two towers.
+        levels: number of pyramid levels.
+    """
+
+    def __init__(self, *, channels: int, classes: int, depth: int, levels: int) -> None:
+        super().__init__()
+        prior = -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
+        self.classify = LevelSharedHead(
+            channels=channels, outputs=classes, depth=depth, levels=levels, initial_bias=prior
+        )
+        self.regress = LevelSharedHead(channels=channels, outputs=4, depth=depth, levels=levels)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """p3..p7 to class logits (B, A, K) and regressions (B, A, 4): dx, dy, dw, dh against the anchors."""
+        return self.classify(pyramid), self.regress(pyramid)

@@ -1,0 +1,103 @@
+"""EfficientNet b0..b7 as a feature extractor (Tan & Le 2019), from the package efficientnet_pytorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from efficientnet_pytorch import EfficientNet
+from torch import Tensor, nn
+
+from sembox_ros.config import suggest
+from sembox_ros.errors import ConfigError
+
+ENCODERS = tuple(f'efficientnet-b{i}' for i in range(8))
+
+
+class SamePadConv(nn.Sequential):
+    """Strided convolution with TensorFlow SAME padding for even input sizes (the odd pixel right and below).
+
+    The library pads at run time before every convolution; on sizes that are multiples of 32 the amount is a
+    constant, and stride-1 convolutions need no separate padding at all.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        low = (conv.kernel_size[0] - 2) // 2
+        high = conv.kernel_size[0] - 2 - low
+        super().__init__(nn.ZeroPad2d((low, high, low, high)), _plain_conv(conv, padding=0))
+
+
+def _plain_conv(conv: nn.Conv2d, padding: int) -> nn.Conv2d:
+    """A torch convolution of the same shape and the very same weight tensors."""
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size=(conv.kernel_size[0], conv.kernel_size[1]),
+        stride=(conv.stride[0], conv.stride[1]),
+        padding=padding,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+    )
+    plain.weight = conv.weight
+    plain.bias = conv.bias
+    return plain
+
+
+def _replace_library_layers(module: nn.Module) -> None:
+    """Swap the library's run-time padded convolutions and Python swish for torch's own, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            same = child.kernel_size[0] // 2
+            plain = SamePadConv(child) if child.stride[0] == 2 else _plain_conv(child, padding=same)
+            setattr(module, name, plain)
+        elif type(child).__name__ in ('MemoryEfficientSwish', 'Swish'):
+            setattr(module, name, nn.SiLU())
+        else:
+            _replace_library_layers(child)
+
+
+class EfficientNetEncoder(nn.Module):
+    """Backbone that gives one feature map per scale.
+
+    Args:
+        name: ``efficientnet-b0`` to ``efficientnet-b7``.
+
+    Attributes:
+        channels: channels of c2, c3, c4, c5.
+
+    Raises:
+        ConfigError: no such encoder.
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name not in ENCODERS:
+            raise ConfigError(f"encoder: expected one of {', '.join(ENCODERS)}; got '{name}'{suggest(name, ENCODERS)}")
+        net = EfficientNet.from_name(name, image_size=None, include_top=False)
+        self.drop_connect_rate: float = net._global_params.drop_connect_rate
+        self.stem, self.stem_norm, self.blocks = net._conv_stem, net._bn0, net._blocks
+        self.activation = nn.SiLU(inplace=True)
+        strides = [_block_stride(block) for block in self.blocks]
+        # A scale ends just before the next strided block; the last one ends with the network.
+        ends = [i - 1 for i, stride in enumerate(strides) if stride == 2 and i > 0] + [len(strides) - 1]
+        self.feature_blocks = tuple(ends[-4:])
+        self.channels = tuple(self.blocks[i]._block_args.output_filters for i in self.feature_blocks)
+        _replace_library_layers(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features [c2, c3, c4, c5] of (B, 3, H, W) images: (B, channels[i], H / strides[i], W / strides[i])."""
+        x = self.activation(self.stem_norm(self.stem(images)))
+        features = []
+        for index, block in enumerate(self.blocks):
+            # Stochastic depth grows with depth; the library's block applies it in training only.
+            x = block(x, drop_connect_rate=self.drop_connect_rate * index / len(self.blocks))
+            if index in self.feature_blocks:
+                features.append(x)
+        return features
+
+
+def _block_stride(block: nn.Module) -> int:
+    arguments: Any = block._block_args
+    stride = arguments.stride
+    return int(stride[0] if isinstance(stride, (list, tuple)) else stride)

@@ -1,0 +1,70 @@
+"""What a network costs: parameters, multiply-adds and feature shapes, without computing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sembox_ros.config import ModelConfig
+from sembox_ros.models.zoo import create_model
+
+
+@dataclass(frozen=True)
+class ComponentProfile:
+    """Cost of one part of the network.
+
+    Attributes:
+        name: attribute name of the part in the network.
+        parameters: learned numbers.
+        multiply_adds: of one image, convolutions and matrix products only.
+        outputs: shapes that the part returns, without the batch dimension.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    outputs: tuple[tuple[int, ...], ...]
+
+
+def profile_model(config: ModelConfig, size_hw: tuple[int, int]) -> list[ComponentProfile]:
+    """Profile each direct part of a model, on torch's meta device (shapes only).
+
+    Args:
+        config: architecture.
+        size_hw: height and width of the input, divisible by 128.
+
+    Raises:
+        ConfigError: unknown model.
+        InputError: the size does not fit the model.
+    """
+    with torch.device('meta'):
+        model = create_model(config).eval()
+    outputs: dict[str, tuple[tuple[int, ...], ...]] = {}
+
+    def record(name: str) -> None:
+        def hook(_module: nn.Module, _inputs: object, result: Tensor | list[Tensor] | tuple[Tensor, ...]) -> None:
+            tensors = [result] if isinstance(result, Tensor) else result
+            outputs[name] = tuple(tuple(t.shape[1:]) for t in tensors)
+
+        model.get_submodule(name).register_forward_hook(hook)
+
+    parts = dict(model.named_children())
+    for name in parts:
+        record(name)
+    counter = FlopCounterMode(display=False, depth=2)
+    with counter, torch.no_grad():
+        model(torch.empty(1, 3, *size_hw, device='meta'))
+    counts = counter.get_flop_counts()
+    root = type(model).__name__
+    return [
+        ComponentProfile(
+            name=name,
+            parameters=sum(p.numel() for p in part.parameters()),
+            multiply_adds=sum(counts.get(f'{root}.{name}', {}).values()) // 2,  # the counter counts both
+            outputs=outputs.get(name, ()),
+        )
+        for name, part in parts.items()
+    ]

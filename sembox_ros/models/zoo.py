@@ -1,0 +1,61 @@
+"""The models by name. To add one: write its file, add its line to `MODELS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from sembox_ros.config import ModelConfig, suggest
+from sembox_ros.errors import ConfigError
+from sembox_ros.models.sembox import create_sembox
+
+
+class ModelEntry(NamedTuple):
+    """How a model is built and what its default configuration is."""
+
+    create: Callable[[ModelConfig], nn.Module]
+    config: ModelConfig
+
+
+def _sembox(name: str, channels: int, cells: int, depth: int) -> ModelEntry:
+    """Pyramid width and depth follow EfficientDet's compound scaling (its table 1)."""
+    encoder = f'efficientnet-{name[-2:]}'
+    config = ModelConfig(name=name, encoder=encoder, neck_channels=channels, neck_cells=cells, box_head_depth=depth)
+    return ModelEntry(create_sembox, config)
+
+
+MODELS: Mapping[str, ModelEntry] = MappingProxyType(
+    {
+        'sembox_b0': _sembox('sembox_b0', 64, 3, 3),
+        'sembox_b1': _sembox('sembox_b1', 88, 4, 3),
+        'sembox_b2': _sembox('sembox_b2', 112, 5, 3),
+        'sembox_b3': _sembox('sembox_b3', 160, 6, 4),
+    }
+)
+
+
+def find_model(name: str) -> ModelEntry:
+    """The zoo's entry of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists what there is.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model '{name}' is unknown{suggest(name, MODELS)}; expected one of: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def create_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
+    """Build a model with random weights that depend on nothing but the configuration and the seed.
+
+    Raises:
+        ConfigError: the model's name is not in the zoo.
+    """
+    entry = find_model(config.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return entry.create(config)

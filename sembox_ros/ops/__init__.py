@@ -1,0 +1,1 @@
+"""Geometry on tensors: boxes, anchors, non-maximum suppression, resizing. Knows no network and no ROS."""

@@ -1,0 +1,62 @@
+"""From scored anchors to the boxes of one image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+CANDIDATES = 1000  # best (anchor, class) pairs that enter NMS
+
+
+def select_boxes(
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    scores: Tensor,
+    *,
+    nms_iou_threshold: float,
+    max_detections: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Class-wise non-maximum suppression: boxes of different classes never suppress each other.
+
+    Args:
+        boxes_xyxy: (N, 4) float32.
+        class_ids: (N,) int64.
+        scores: (N,) float32 in 0..1.
+        nms_iou_threshold: overlap above which the lower score goes.
+        max_detections: at most this many remain.
+
+    Returns:
+        The remaining (boxes_xyxy, class_ids, scores), best first.
+    """
+    keep = batched_nms(boxes_xyxy, scores, class_ids, nms_iou_threshold)[:max_detections]
+    return boxes_xyxy[keep], class_ids[keep], scores[keep]
+
+
+def top_candidates(class_logits: Tensor, score_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The best (anchor, class) pairs of one image whose score reaches the threshold.
+
+    The comparison happens on logits, so that the sigmoid runs on `CANDIDATES` numbers and not on all A x K.
+
+    Args:
+        class_logits: (A, K) before the sigmoid; NaN counts as no detection.
+        score_threshold: probability 0..1.
+
+    Returns:
+        anchor indices (N,), class ids (N,) int64, scores (N,) float32; N <= CANDIDATES, best first.
+    """
+    classes = class_logits.shape[1]
+    flat = torch.nan_to_num(class_logits.reshape(-1), nan=-torch.inf, neginf=-torch.inf)
+    count = min(CANDIDATES, flat.numel())
+    # A cheap first cut: no pair can be among the best `count` unless its anchor's best class is.
+    if class_logits.shape[0] > count:
+        best = flat.view(-1, classes).amax(dim=1)
+        anchors = best.topk(count, sorted=False).indices
+        logits, order = flat.view(-1, classes)[anchors].reshape(-1).topk(count)
+        anchors, class_ids = anchors[order // classes], order % classes
+    else:
+        logits, order = flat.topk(count)
+        anchors, class_ids = order // classes, order % classes
+    scores = logits.float().sigmoid()
+    keep = (scores >= score_threshold) & (logits > -torch.inf)
+    return anchors[keep], class_ids[keep], scores[keep]

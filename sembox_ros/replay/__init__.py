@@ -1,0 +1,1 @@
+"""Recordings: bags, videos and image folders in; bags, videos and pictures out."""

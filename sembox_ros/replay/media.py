@@ -1,0 +1,183 @@
+"""Image files and videos in, images and videos out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from sembox_ros.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm'})
+VIDEO_SUFFIXES = frozenset({'.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.mpg', '.mpeg'})
+
+
+def find_media(path: Path) -> list[Path]:
+    """Image and video files at `path`: itself, or all below it, sorted by name.
+
+    Raises:
+        InputError: nothing there, or no file of a known kind.
+    """
+    if path.is_file():
+        if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            known = ' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+            raise InputError(f'{path}: expected an image or a video ({known})')
+        return [path]
+    if not path.is_dir():
+        raise InputError(f'{path}: no such file or folder')
+    found = sorted(
+        Path(folder) / name
+        for folder, _, names in os.walk(path)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    )
+    if not found:
+        raise InputError(f'{path}: holds no image and no video')
+    return found
+
+
+def is_video(path: Path) -> bool:
+    """True if the file's name ends as a video's does."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_image(path: Path) -> np.ndarray:
+    """One image file as (H, W, 3) uint8 rgb.
+
+    Raises:
+        InputError: unreadable, or not an image.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise InputError(f'{path}: cannot be decoded ({str(error).strip().splitlines()[0]})') from error
+    if image is None:
+        raise InputError(f'{path}: not an image that OpenCV can decode')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) rgb uint8; the suffix chooses the format.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    done, data = cv2.imencode(path.suffix, pixels)
+    if not done:
+        raise InputError(f'{path}: the image cannot be encoded as {path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise InputError(f'{path}: cannot be written: {error.strerror}') from error
+
+
+class VideoReader:
+    """Frames of a video file.
+
+    Attributes:
+        frame_count: as the file says; 0 if it does not.
+        rate_hz: mean frame rate.
+
+    Raises:
+        InputError: not a readable video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._container = av.open(str(path))
+            self._stream = self._container.streams.video[0]
+        except (av.FFmpegError, IndexError, OSError) as error:
+            raise InputError(f'{path}: not a readable video ({error})') from error
+        self._stream.thread_type = 'AUTO'
+        self.frame_count: int = self._stream.frames
+        self.rate_hz = float(self._stream.average_rate or 25)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 rgb, in order; a damaged rest ends the video with an InputError."""
+        try:
+            for frame in self._container.decode(self._stream):
+                yield frame.to_ndarray(format='rgb24')
+        except av.FFmpegError as error:
+            raise InputError(f'{self._path}: damaged video ({error})') from error
+        finally:
+            self._container.close()
+
+
+class VideoWriter:
+    """Writes an H.264 mp4 that browsers and slides can play; every frame is fitted to the first one's size.
+
+    Args:
+        path: file to write.
+        rate_hz: frames per second.
+    """
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rate = Fraction(rate_hz).limit_denominator(1000)
+        self._container = av.open(str(path), 'w', options={'movflags': 'faststart'})
+        self._stream: av.VideoStream | None = None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, image: np.ndarray) -> None:
+        """Append one (H, W, 3) uint8 rgb frame."""
+        if self._stream is None:
+            self._stream = self._container.add_stream('libx264', rate=self._rate, options={'crf': '23'})
+            # Colour is stored at half the resolution, so both sides must be even.
+            self._stream.height, self._stream.width = (max(2, s - s % 2) for s in image.shape[:2])
+            self._stream.pix_fmt = 'yuv420p'
+        fitted = fit_picture(image, (self._stream.height, self._stream.width))
+        for packet in self._stream.encode(av.VideoFrame.from_ndarray(fitted, format='rgb24')):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._stream is not None:
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+        self._container.close()
+
+
+def fit_picture(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Scale (H, W, 3) uint8 into a frame of that size, centred on black, keeping the aspect ratio."""
+    height, width = size_hw
+    if image.shape[:2] == size_hw:
+        return image
+    scale = min(height / image.shape[0], width / image.shape[1])
+    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    scaled = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    frame = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - scaled.shape[0]) // 2, (width - scaled.shape[1]) // 2
+    frame[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return frame
+
+
+def contact_sheet(rows: Iterable[Iterable[np.ndarray]], titles: list[str], cell_hw: tuple[int, int]) -> np.ndarray:
+    """Pictures in a grid with a title over each column: (H, W, 3) uint8 rgb."""
+    gap, head = 6, 30
+    height, width = cell_hw
+    grid = [[fit_picture(picture, cell_hw) for picture in row] for row in rows]
+    sheet = np.full((head + len(grid) * (height + gap), len(titles) * (width + gap) + gap, 3), 255, np.uint8)
+    for column, title in enumerate(titles):
+        left = gap + column * (width + gap)
+        cv2.putText(sheet, title, (left, 21), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+        for index, row in enumerate(grid):
+            top = head + index * (height + gap)
+            sheet[top : top + height, left : left + width] = row[column]
+    return sheet

@@ -1,0 +1,112 @@
+"""The node's publishers, and which parts of a scene they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from sembox_ros.config import NodeConfig
+from sembox_ros.inference.draw import colorize, draw_overlay
+from sembox_ros.labels import SceneLabels
+from sembox_ros.ros.conversions import encode_detections, encode_image, encode_label_info
+from sembox_ros.types import Scene
+
+MASK = 'segmentation/mask'
+CONFIDENCE = 'segmentation/confidence'
+COLOR = 'segmentation/color'
+OVERLAY = 'overlay'
+DETECTIONS = 'detections'
+SEMANTIC_LABELS = 'segmentation/label_info'
+DETECTION_LABELS = 'detections/label_info'
+
+# Topic -> message type and the parts of a scene (`inference.predictor.OUTPUTS`) that it is made of.
+FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
+    MASK: (Image, frozenset({'semantic'})),
+    CONFIDENCE: (Image, frozenset({'confidence'})),
+    COLOR: (Image, frozenset({'semantic'})),
+    OVERLAY: (Image, frozenset({'semantic', 'detections'})),
+    DETECTIONS: (Detection2DArray, frozenset({'detections'})),
+}
+LABEL_TOPICS = (SEMANTIC_LABELS, DETECTION_LABELS)
+
+_FRAME_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+_LABEL_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class SceneOutputs:
+    """All publishers of the node, made when it is configured.
+
+    Args:
+        node: owns the publishers.
+        labels: label sets of the checkpoint.
+    """
+
+    def __init__(self, node: LifecycleNode, labels: SceneLabels) -> None:
+        self._node = node
+        self._labels = labels
+        self._publishers: dict[str, Any] = {}
+        kinds = {topic: (kind, _FRAME_QOS) for topic, (kind, _) in FRAME_TOPICS.items()}
+        kinds.update(dict.fromkeys(LABEL_TOPICS, (LabelInfo, _LABEL_QOS)))
+        for topic, (kind, qos) in kinds.items():
+            self._publishers[topic] = node.create_lifecycle_publisher(
+                kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            )
+
+    def destroy(self) -> None:
+        """Remove every publisher."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def wanted_topics(self) -> frozenset[str]:
+        """Frame topics that somebody subscribes to now."""
+        return frozenset(t for t in FRAME_TOPICS if self._publishers[t].get_subscription_count() > 0)
+
+    def publish_labels(self, config: NodeConfig) -> None:
+        """Publish both label sets; late joiners get them too. Called again when the score threshold changes."""
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        for topic, labels, threshold in (
+            (SEMANTIC_LABELS, self._labels.semantic, 0.0),
+            (DETECTION_LABELS, self._labels.detection, config.score_threshold),
+        ):
+            self._publishers[topic].publish(encode_label_info(labels, header, threshold=threshold))
+
+    def encode(
+        self, topics: frozenset[str], image: np.ndarray, scene: Scene, header: Header, config: NodeConfig
+    ) -> dict[str, Image | Detection2DArray]:
+        """Make the messages of some frame topics, each with the input's header."""
+        messages: dict[str, Image | Detection2DArray] = {}
+        color = None
+        if scene.semantic is not None and topics & {COLOR, OVERLAY}:
+            color = colorize(scene.semantic, self._labels.semantic)
+        if MASK in topics:
+            messages[MASK] = encode_image(scene.semantic, 'mono8', header)
+        if DETECTIONS in topics:
+            messages[DETECTIONS] = encode_detections(
+                scene.detections, self._labels.detection, header, class_id_format=config.class_id_format
+            )
+        if CONFIDENCE in topics:
+            messages[CONFIDENCE] = encode_image(scene.confidence, 'mono8', header)
+        if COLOR in topics:
+            messages[COLOR] = encode_image(color, 'rgb8', header)
+        if OVERLAY in topics:
+            picture = draw_overlay(image, scene, self._labels, alpha=config.overlay_alpha, color=color)
+            messages[OVERLAY] = encode_image(picture, 'rgb8', header)
+        return messages
+
+    def publish(self, messages: dict[str, Image | Detection2DArray]) -> None:
+        """Send what `encode` made."""
+        for topic, message in messages.items():
+            self._publishers[topic].publish(message)
+
+
+def needed_parts(topics: frozenset[str]) -> frozenset[str]:
+    """The parts of a scene that these frame topics are made of."""
+    return frozenset().union(*(FRAME_TOPICS[topic][1] for topic in topics))

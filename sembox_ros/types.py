@@ -1,0 +1,113 @@
+"""Result types, checked when they are built, so that a wrong shape is caught where it arises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sembox_ros.errors import InputError
+
+
+def _check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: type) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f'{name}: expected a numpy array, got {type(array).__name__}')
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = tuple('any' if s is None else s for s in shape)
+        raise InputError(f'{name}: expected shape {wanted}, got {array.shape}')
+    if array.dtype != dtype:
+        raise InputError(f'{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}')
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies on the network's canvas: scaled, in the top left corner.
+
+    Attributes:
+        image_hw: size of the image, in pixels.
+        scaled_hw: its size on the canvas.
+        canvas_hw: size of the canvas, at least `scaled_hw`; the rest is padding.
+    """
+
+    image_hw: tuple[int, int]
+    scaled_hw: tuple[int, int]
+    canvas_hw: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not all(1 <= s <= c for s, c in zip(self.scaled_hw, self.canvas_hw, strict=True)):
+            raise InputError(f'scaled_hw: expected 1x1 up to the canvas {self.canvas_hw}, got {self.scaled_hw}')
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Pixels of the image per pixel of the canvas, horizontally and vertically."""
+        return self.image_hw[1] / self.scaled_hw[1], self.image_hw[0] / self.scaled_hw[0]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one image, best score first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32, x0 y0 x1 y1 in pixels of the input image, 0 <= x0 <= x1 <= width.
+        class_ids: (N,) int64, ids of the detection label set.
+        scores: (N,) float32 in 0..1.
+
+    Raises:
+        InputError: shapes, dtypes or box corners do not fit.
+    """
+
+    boxes_xyxy: np.ndarray
+    class_ids: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check_array('boxes_xyxy', self.boxes_xyxy, (None, 4), np.float32)
+        count = len(self.boxes_xyxy)
+        _check_array('class_ids', self.class_ids, (count,), np.int64)
+        _check_array('scores', self.scores, (count,), np.float32)
+        if count and not np.isfinite(self.boxes_xyxy).all():
+            raise InputError('boxes_xyxy: expected finite coordinates, got NaN or infinity')
+        if count and (self.boxes_xyxy[:, 2:] < self.boxes_xyxy[:, :2]).any():
+            raise InputError('boxes_xyxy: expected x0 <= x1 and y0 <= y1, got a box with swapped corners')
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No boxes at all."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the network saw in one image.
+
+    A part that was not asked for is None (the node asks only for what somebody subscribes to).
+
+    Attributes:
+        size_hw: height and width of the input image, in pixels.
+        semantic: (H, W) uint8 class ids of the semantic label set at the input image's size.
+        confidence: (H, W) uint8, probability of the pixel's class times 255.
+        detections: boxes in pixels of the input image.
+        panoptic: (H, W) int32 segment ids.
+        timings_ms: stage name -> milliseconds spent for the batch that this image was in.
+
+    Raises:
+        InputError: a part does not fit `size_hw`.
+    """
+
+    size_hw: tuple[int, int]
+    semantic: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    detections: Detections | None = None
+    panoptic: np.ndarray | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, dtype in (('semantic', np.uint8), ('confidence', np.uint8), ('panoptic', np.int32)):
+            array = getattr(self, name)
+            if array is not None:
+                _check_array(name, array, self.size_hw, dtype)

@@ -1,0 +1,52 @@
+"""Installs sembox_ros as an ament_python package (colcon build) or with pip."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'sembox_ros'
+COMMANDS = ('demo', 'predict', 'info', 'params', 'node', 'play', 'record')
+
+
+def shared(folder: str) -> tuple[str, list[str]]:
+    """(install folder below the prefix, files) of one folder that ships beside the code."""
+    return f'share/{PACKAGE}/{folder}', sorted(str(p) for p in Path(folder).glob('*') if p.is_file())
+
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        *(shared(folder) for folder in ('launch', 'config', 'weights')),
+    ],
+    install_requires=[
+        'av',
+        'efficientnet_pytorch',
+        'numpy',
+        'opencv-python-headless',
+        'pillow',
+        'rich',
+        'rosbags',
+        'rosbags-image',
+        'safetensors',
+        'setuptools',
+        'torch',
+        'torchvision',
+        'tqdm',
+    ],
+    extras_require={'test': ['hypothesis', 'psutil', 'pytest', 'pytest-timeout', 'PyYAML']},
+    zip_safe=True,
+    maintainer='sembox_ros developers',
+    maintainer_email='maintainers@sembox-ros.invalid',
+    description='Camera images to semantic segmentation and boxes with one network, as a ROS 2 node and offline.',
+    license='Apache-2.0',
+    entry_points={
+        'console_scripts': [
+            f'sembox_node = {PACKAGE}.ros.node:main',
+            *(f'{name} = {PACKAGE}.cli.{name}:main' for name in COMMANDS),
+        ],
+    },
+)

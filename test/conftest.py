@@ -1,0 +1,28 @@
+"""Fixtures that tests of several layers share."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sembox_ros.config import InputConfig
+from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
+from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, save_checkpoint
+from sembox_ros.models.zoo import create_model, find_model
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint file of a network small enough to run many frames a second on the CPU."""
+    config = dataclasses.replace(
+        find_model('sembox_b0').config, neck_channels=16, neck_cells=1, box_head_depth=1, semantic_channels=16,
+        dpc_channels=16,
+    )  # fmt: skip
+    model = create_model(config, seed=3)
+    calibrate_norms(model, seed=3)
+    labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    path = tmp_path_factory.mktemp('checkpoint') / 'tiny.safetensors'
+    save_checkpoint(Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False), path)
+    return path

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sembox_ros.inference.draw import colorize, draw_boxes, draw_legend, draw_overlay
+from sembox_ros.labels import CITYSCAPES_19, COCO_90, LABEL_SETS, LabelSet, SceneLabels
+from sembox_ros.types import Detections, Scene
+
+LABELS = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+
+
+def boxes(*corners: tuple[float, float, float, float], class_id: int = 2) -> Detections:
+    return Detections(
+        boxes_xyxy=np.array(corners, np.float32).reshape(-1, 4),
+        class_ids=np.full(len(corners), class_id, np.int64),
+        scores=np.linspace(0.9, 0.5, len(corners), dtype=np.float32),
+    )
+
+
+def grey(height: int = 120, width: int = 160) -> np.ndarray:
+    return np.full((height, width, 3), 100, np.uint8)
+
+
+@pytest.mark.parametrize('labels', LABEL_SETS.values(), ids=lambda labels: labels.name)
+def test_every_class_gets_its_colour_and_the_rest_is_black(labels: LabelSet) -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    colors = colorize(ids, labels)
+    assert colors.shape == (16, 16, 3)
+    assert colors.dtype == np.uint8
+    for class_id in range(256):
+        expected = labels.palette[class_id] if class_id < len(labels) else (0, 0, 0)
+        assert tuple(colors[class_id // 16, class_id % 16].tolist()) == expected
+
+
+def test_colorize_takes_one_pixel_and_views() -> None:
+    assert colorize(np.zeros((1, 1), np.uint8), CITYSCAPES_19).tolist() == [[[128, 64, 128]]]
+    ids = np.random.default_rng(0).integers(0, 19, (10, 12), dtype=np.uint8)
+    np.testing.assert_array_equal(colorize(ids[::2, ::3], CITYSCAPES_19), colorize(ids, CITYSCAPES_19)[::2, ::3])
+
+
+def test_box_is_drawn_where_it_lies_in_its_colour_and_nowhere_else() -> None:
+    image = grey()
+    assert draw_boxes(image, boxes((30, 40, 90, 100)), COCO_90) is image
+    color = COCO_90.palette[2]
+    for x, y in ((30, 70), (90, 70), (60, 100), (85, 40)):
+        assert np.abs(image[y, x] - np.array(color)).max() < 15, (x, y)  # antialiased with the grey beside it
+    assert (image[60:95, 40:85] == 100).all()  # the inside
+    changed = (image != 100).any(axis=2)
+    assert not changed[104:].any()
+    assert not changed[:, :27].any()
+    assert not changed[:20].any()  # the text stands right above the box
+
+
+def test_text_background_follows_the_class() -> None:
+    person, car = (draw_boxes(grey(), boxes((30, 40, 90, 100), class_id=i), COCO_90) for i in (0, 2))
+    assert not np.array_equal(person, car)
+    for image, class_id in ((person, 0), (car, 2)):
+        assert (image[25:40] == COCO_90.palette[class_id]).all(axis=2).sum() > 100
+
+
+def test_boxes_at_and_beyond_the_border_and_of_no_area_do_not_fail() -> None:
+    for size in ((1, 1), (2, 300), (120, 160)):
+        image = grey(*size)
+        draw_boxes(image, boxes((0, 0, size[1], size[0]), (0, 0, 0, 0), (-50, -50, 1000, 1000)), COCO_90)
+        assert image.shape == (*size, 3)
+
+
+def test_no_boxes_change_nothing() -> None:
+    assert np.array_equal(draw_boxes(grey(), Detections.empty(), COCO_90), grey())
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.25, 1.0])
+def test_overlay_mixes_the_colours_in(alpha: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    semantic = np.random.default_rng(1).integers(0, 19, (6, 8), dtype=np.uint8)
+    before = image.copy()
+    mixed = draw_overlay(image, Scene((6, 8), semantic=semantic), LABELS, alpha=alpha)
+    palette = np.asarray(CITYSCAPES_19.palette, float)
+    expected = (1 - alpha) * image + alpha * palette[semantic]
+    assert np.abs(mixed - expected).max() <= 1
+    assert np.array_equal(image, before)
+
+
+def test_overlay_uses_the_colours_at_hand() -> None:
+    scene = Scene((4, 4), semantic=np.zeros((4, 4), np.uint8))
+    color = np.full((4, 4, 3), 7, np.uint8)
+    assert (draw_overlay(grey(4, 4), scene, LABELS, alpha=1.0, color=color) == 7).all()
+
+
+def test_overlay_of_an_empty_scene_is_a_copy() -> None:
+    image = grey()
+    picture = draw_overlay(image, Scene((120, 160)), LABELS, alpha=0.5)
+    assert np.array_equal(picture, image)
+    assert picture is not image
+    assert not np.shares_memory(picture, image)
+
+
+def test_overlay_draws_boxes_on_top_and_spares_the_image() -> None:
+    image = grey()
+    found = boxes((30, 40, 90, 100))
+    picture = draw_overlay(image, Scene((120, 160), detections=found), LABELS, alpha=0.5)
+    assert np.array_equal(picture, draw_boxes(grey(), found, COCO_90))
+    assert (image == 100).all()
+
+
+@pytest.mark.parametrize(('width', 'rows'), [(1000, 1), (400, 2), (180, 4), (60, 4)])
+def test_legend_shows_every_class_once(width: int, rows: int) -> None:
+    ids = [0, 13, 11, 8]
+    strip = draw_legend(CITYSCAPES_19, ids, width)
+    assert strip.shape == (rows * 24 + 8, width, 3)
+    assert strip.dtype == np.uint8
+    for class_id in ids:
+        patch = (strip == CITYSCAPES_19.palette[class_id]).all(axis=2)
+        assert patch.sum() == 23 * 17  # both corners belong to OpenCV's rectangles
+    assert (strip[:, :30] < 255).any()
+
+
+def test_legend_of_no_classes_is_an_empty_strip() -> None:
+    assert (draw_legend(CITYSCAPES_19, [], 300) == 255).all()

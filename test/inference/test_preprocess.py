@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sembox_ros.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig
+from sembox_ros.errors import InputError
+from sembox_ros.inference.preprocess import check_image, place_image, preprocess
+from sembox_ros.types import Placement
+
+CPU = torch.device('cpu')
+
+
+def run(image: np.ndarray, config: InputConfig, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Placement]:
+    placement = place_image((image.shape[0], image.shape[1]), config)
+    return preprocess([image], [placement], config, device=CPU, dtype=dtype), placement
+
+
+def constant(height: int, width: int, rgb: tuple[int, int, int] = (10, 100, 250)) -> np.ndarray:
+    return np.full((height, width, 3), rgb, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('image_hw', 'scaled_hw', 'canvas_hw'),
+    [
+        ((1024, 2048), (512, 1024), (512, 1024)),
+        ((480, 640), (512, 683), (512, 768)),  # 4:3 pays for 768 columns, not for 1024
+        ((200, 1024), (200, 1024), (256, 1024)),
+        ((1, 1), (512, 512), (512, 512)),
+        ((1, 3000), (1, 1024), (128, 1024)),
+        ((3000, 2), (512, 1), (512, 128)),
+    ],
+)
+def test_letterbox_trims_the_canvas(
+    image_hw: tuple[int, int], scaled_hw: tuple[int, int], canvas_hw: tuple[int, int]
+) -> None:
+    assert place_image(image_hw, InputConfig(size_hw=(512, 1024))) == Placement(image_hw, scaled_hw, canvas_hw)
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000))
+def test_letterbox_canvas_is_the_smallest_that_holds_the_image(height: int, width: int) -> None:
+    placement = place_image((height, width), InputConfig(size_hw=(256, 512)))
+    for scaled, canvas, most in zip(placement.scaled_hw, placement.canvas_hw, (256, 512), strict=True):
+        assert canvas % 128 == 0
+        assert canvas <= most
+        assert 0 <= canvas - scaled < 128
+
+
+def test_stretch_fills_the_canvas() -> None:
+    config = InputConfig(size_hw=(256, 384), resize='stretch')
+    for image_hw in ((1, 1), (480, 640), (3000, 2)):
+        assert place_image(image_hw, config) == Placement(image_hw, (256, 384), (256, 384))
+
+
+def test_constant_image_is_normalised_by_hand() -> None:
+    batch, _ = run(constant(100, 300), InputConfig(size_hw=(128, 384)))
+    assert batch.shape == (1, 3, 128, 384)
+    for channel, (value, mean, std) in enumerate(zip((10, 100, 250), IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+        expected = torch.full((128, 384), (value / 255 - mean) / std)
+        torch.testing.assert_close(batch[0, channel], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_other_statistics_are_used() -> None:
+    batch, _ = run(constant(128, 128), InputConfig(size_hw=(128, 128), mean=(0.0, 0.0, 1.0), std=(1.0, 2.0, 0.5)))
+    expected = torch.tensor([10 / 255, 100 / 255 / 2, (250 / 255 - 1) / 0.5])
+    torch.testing.assert_close(batch[0, :, 7, 9], expected)
+
+
+def test_padding_is_zero_right_and_below() -> None:
+    batch, placement = run(constant(300, 320), InputConfig(size_hw=(128, 384)))
+    assert placement == Placement((300, 320), (128, 137), (128, 256))
+    assert batch[0, :, :, :137].abs().min() > 0.01
+    assert not batch[0, :, :, 137:].any()
+    batch, placement = run(constant(100, 400), InputConfig(size_hw=(256, 384)))
+    assert placement.scaled_hw == (96, 384)
+    assert batch[0, :, :96].abs().min() > 0.01
+    assert not batch[0, :, 96:].any()
+
+
+def test_image_of_the_canvas_size_is_taken_pixel_by_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8)
+    batch, _ = run(image, InputConfig(size_hw=(128, 256), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    np.testing.assert_array_equal((batch[0] * 255).round().permute(1, 2, 0).numpy().astype(np.uint8), image)
+
+
+def test_bgr_is_rgb_of_the_flipped_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 201, 3), dtype=np.uint8)
+    statistics = {'size_hw': (128, 256), 'mean': (0.1, 0.2, 0.3), 'std': (0.4, 0.5, 0.6)}
+    rgb, _ = run(image, InputConfig(**statistics))
+    bgr, _ = run(image[:, :, ::-1], InputConfig(**statistics, channel_order='bgr'))
+    assert torch.equal(rgb, bgr)
+    assert not torch.equal(rgb, run(image, InputConfig(**statistics, channel_order='bgr'))[0])
+
+
+def test_shrinking_averages_and_does_not_skip_pixels() -> None:
+    """One white column in eight becomes an eighth of white; without antialiasing it would be missed."""
+    image = np.zeros((1024, 1024, 3), np.uint8)
+    image[:, ::8] = 255
+    batch, _ = run(image, InputConfig(size_hw=(128, 128), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    inside = batch[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(inside, torch.full_like(inside, 1 / 8), atol=0.04, rtol=0)
+
+
+def test_images_of_several_sizes_share_a_canvas() -> None:
+    config = InputConfig(size_hw=(128, 256))
+    images = [constant(100, 200), constant(50, 99, (0, 0, 0)), constant(128, 256, (255, 255, 255))]
+    placements = [place_image((i.shape[0], i.shape[1]), config) for i in images]
+    batch = preprocess(images, placements, config, device=CPU, dtype=torch.float32)
+    assert batch.shape == (3, 3, 128, 256)
+    for index, image in enumerate(images):
+        assert torch.equal(batch[index], run(image, config)[0][0])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_result_has_the_networks_dtype_and_is_channels_last(dtype: torch.dtype) -> None:
+    config = InputConfig(size_hw=(128, 256))
+    image = np.random.default_rng(0).integers(0, 256, (90, 201, 3), dtype=np.uint8)
+    batch, _ = run(image, config, dtype)
+    assert batch.dtype == dtype
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch.float(), run(image, config)[0], atol=0.02, rtol=0.01)
+
+
+@pytest.mark.filterwarnings('ignore:The given NumPy array is not writable')
+def test_views_and_read_only_images_are_taken_and_left_alone() -> None:
+    config = InputConfig(size_hw=(128, 256))
+    image = np.random.default_rng(0).integers(0, 256, (90, 201, 3), dtype=np.uint8)
+    view = np.asfortranarray(image)[::-1, ::2]
+    assert torch.equal(run(view, config)[0], run(view.copy(), config)[0])
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    assert torch.equal(run(frozen, config)[0], run(image, config)[0])
+
+
+@pytest.mark.parametrize(
+    ('image', 'words'),
+    [
+        (None, ('numpy array', 'NoneType')),
+        ([[0, 0, 0]], ('numpy array', 'list')),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), ('numpy array', 'Tensor')),
+        (np.zeros((4, 5), np.uint8), ('(H, W, 3)', '(4, 5)')),
+        (np.zeros((4, 5, 4), np.uint8), ('(H, W, 3)', '(4, 5, 4)')),
+        (np.zeros((1, 4, 5, 3), np.uint8), ('(H, W, 3)', '(1, 4, 5, 3)')),
+        (np.zeros((4, 5, 3), np.float32), ('uint8', 'float32')),
+        (np.zeros((0, 5, 3), np.uint8), ('at least one pixel', '0x5')),
+        (np.zeros((4, 0, 3), np.uint8), ('at least one pixel', '4x0')),
+    ],
+)
+def test_what_is_no_image_is_refused(image: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        check_image(image)
+    for word in ('image:', *words):
+        assert word in str(caught.value)
+
+
+def test_one_pixel_is_an_image() -> None:
+    check_image(np.zeros((1, 1, 3), np.uint8))

@@ -1,0 +1,177 @@
+"""What every network of the zoo must do. A test module subclasses `ModelContract` and provides `subject`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sembox_ros.config import InputConfig, ModelConfig
+from sembox_ros.errors import InputError
+from sembox_ros.labels import LabelSet, SceneLabels
+from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, load_checkpoint, save_checkpoint
+from sembox_ros.models.zoo import create_model
+from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.types import Placement
+
+SEMANTIC_CLASSES, DETECTION_CLASSES = 6, 5
+
+
+def _label_set(name: str, count: int) -> LabelSet:
+    return LabelSet(
+        name=name,
+        names=tuple(f'{name} {i}' for i in range(count)),
+        palette=tuple((i, i, i) for i in range(count)),
+        is_thing=(True,) * count,
+    )
+
+
+def create_subject(config: ModelConfig) -> Checkpoint:
+    """A random network of that architecture with few classes, its norms calibrated so that signals survive."""
+    config = dataclasses.replace(config, semantic_classes=SEMANTIC_CLASSES, detection_classes=DETECTION_CLASSES)
+    model = create_model(config, seed=1)
+    calibrate_norms(model, seed=1)
+    labels = SceneLabels(_label_set('semantic', SEMANTIC_CLASSES), _label_set('detection', DETECTION_CLASSES), {0: 1})
+    return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False, recipe={'seed': 1})
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def run(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    return tuple(model(images))
+
+
+def largest_difference(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> float:
+    """The largest difference of two outputs, in standard deviations of that output."""
+    pairs = zip(first, second, strict=True)
+    return max(float((a.float() - b.float()).abs().max() / a.float().std()) for a, b in pairs)
+
+
+class ModelContract:
+    """Tests of one network, given by the fixture `subject`."""
+
+    @pytest.mark.parametrize('size_hw', [(128, 128), (128, 384), (256, 128)])
+    def test_output_shapes(self, subject: Checkpoint, size_hw: tuple[int, int]) -> None:
+        class_logits, box_regression, semantic_logits = run(subject.model, noise(2, 3, *size_hw))
+        anchors = len(create_anchors(size_hw))
+        assert class_logits.shape == (2, anchors, DETECTION_CLASSES)
+        assert box_regression.shape == (2, anchors, 4)
+        assert semantic_logits.shape == (2, SEMANTIC_CLASSES, *size_hw)
+        for tensor in (class_logits, box_regression, semantic_logits):
+            assert tensor.dtype == torch.float32
+            assert torch.isfinite(tensor).all()
+
+    def test_gradients_reach_every_parameter(self, subject: Checkpoint) -> None:
+        model = copy.deepcopy(subject.model).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            # Stochastic depth skips a block for some images; with six, none is skipped for all.
+            outputs = model(noise(6, 3, 128, 128) + noise(6, 3, 1, 1, seed=1))
+        sum((tensor * noise(*tensor.shape, seed=i)).sum() for i, tensor in enumerate(outputs)).backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        assert len(gradients) > 200
+        assert [name for name, gradient in gradients.items() if gradient is None] == []
+        assert [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()] == []
+        assert [name for name, gradient in gradients.items() if not gradient.any()] == []
+
+    def test_every_parameter_and_statistic_is_finite_and_kept_in_the_state(self, subject: Checkpoint) -> None:
+        state = subject.model.state_dict()
+        assert {name for name, _ in subject.model.named_parameters()} <= state.keys()
+        assert [name for name, tensor in state.items() if not torch.isfinite(tensor).all()] == []
+
+    def test_checkpoint_round_trip_is_bit_exact(self, subject: Checkpoint, tmp_path: Path) -> None:
+        save_checkpoint(subject, tmp_path / 'model.safetensors')
+        loaded = load_checkpoint(tmp_path / 'model.safetensors')
+        images = noise(1, 3, 128, 256)
+        for before, after in zip(run(subject.model, images), run(loaded.model, images), strict=True):
+            assert torch.equal(before, after)
+        for field in dataclasses.fields(Checkpoint):
+            if field.name != 'model':
+                assert getattr(loaded, field.name) == getattr(subject, field.name), field.name
+        assert not loaded.model.training
+        assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+
+    def test_half_checkpoint_gives_close_outputs_in_half_the_bytes(self, subject: Checkpoint, tmp_path: Path) -> None:
+        full, half = tmp_path / 'full.safetensors', tmp_path / 'half.safetensors'
+        save_checkpoint(subject, full)
+        save_checkpoint(subject, half, half=True)
+        assert half.stat().st_size < 0.55 * full.stat().st_size
+        loaded = load_checkpoint(half)
+        assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+        images = noise(1, 3, 128, 256)
+        for exact, rounded in zip(run(subject.model, images), run(loaded.model, images), strict=True):
+            assert float((exact - rounded).std() / exact.std()) < 0.1
+
+    def test_evaluation_is_deterministic(self, subject: Checkpoint) -> None:
+        images = noise(1, 3, 128, 256)
+        for first, second in zip(run(subject.model, images), run(subject.model, images), strict=True):
+            assert torch.equal(first, second)
+
+    def test_image_alone_gives_what_it_gives_in_a_batch(self, subject: Checkpoint) -> None:
+        images = noise(3, 3, 128, 256)
+        batch = run(subject.model, images)
+        for index in range(3):
+            alone = run(subject.model, images[index : index + 1])
+            assert largest_difference(tuple(t[index : index + 1] for t in batch), alone) < 1e-3
+
+    def test_outputs_depend_on_the_image(self, subject: Checkpoint) -> None:
+        first, second = (run(subject.model, noise(1, 3, 128, 256, seed=seed)) for seed in (0, 1))
+        for a, b in zip(first, second, strict=True):
+            assert float((a - b).std()) > 1e-3
+
+    @pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e30])
+    def test_non_finite_images_end_in_finite_boxes(self, subject: Checkpoint, bad: float) -> None:
+        images = noise(1, 3, 128, 256)
+        images[:, :, 40:60, 100:140] = bad
+        class_logits, box_regression, semantic_logits = run(subject.model, images)
+        placement = Placement((100, 200), scaled_hw=(128, 256), canvas_hw=(128, 256))
+        found = decode_detections(
+            class_logits[0], box_regression[0], create_anchors((128, 256)), placement,
+            score_threshold=0.0, nms_iou_threshold=0.5, max_detections=100,
+        )  # fmt: skip
+        assert np.isfinite(found.boxes_xyxy).all()
+        assert np.isfinite(found.scores).all()
+        ids, _ = decode_semantic(semantic_logits[0], placement, with_confidence=True)
+        assert ids.max() < SEMANTIC_CLASSES
+
+    @pytest.mark.parametrize(
+        ('shape', 'words'),
+        [
+            ((1, 3, 100, 128), ('128', '100x128')),
+            ((1, 3, 128, 192), ('128', '128x192')),
+            ((1, 3, 0, 128), ('128', '0x128')),
+            ((1, 4, 128, 128), ('(B, 3, H, W)', '(1, 4, 128, 128)')),
+            ((3, 128, 128), ('(B, 3, H, W)', '(3, 128, 128)')),
+            ((1, 1, 3, 128, 128), ('(B, 3, H, W)', '(1, 1, 3, 128, 128)')),
+        ],
+    )
+    def test_wrong_shape_is_refused(self, subject: Checkpoint, shape: tuple[int, ...], words: tuple[str, ...]) -> None:
+        with pytest.raises(InputError, match=r'^images: ') as caught:
+            run(subject.model, torch.zeros(shape))
+        for word in words:
+            assert word in str(caught.value)
+
+    def test_empty_batch_gives_empty_outputs(self, subject: Checkpoint) -> None:
+        outputs = run(subject.model, torch.zeros(0, 3, 128, 128))
+        full = run(subject.model, torch.zeros(1, 3, 128, 128))
+        assert [t.shape for t in outputs] == [(0, *t.shape[1:]) for t in full]
+
+    def test_bfloat16_runs_and_stays_close(self, subject: Checkpoint) -> None:
+        images = noise(1, 3, 128, 128)
+        half = copy.deepcopy(subject.model).to(torch.bfloat16)
+        outputs = run(half, images.to(torch.bfloat16))
+        for tensor, exact in zip(outputs, run(subject.model, images), strict=True):
+            assert tensor.dtype == torch.bfloat16
+            assert torch.isfinite(tensor).all()
+            # 8 bits of mantissa through a hundred random layers: the picture is the same, the digits are not.
+            together = torch.stack((tensor.float().flatten(), exact.flatten()))
+            assert float(torch.corrcoef(together)[0, 1]) > 0.8

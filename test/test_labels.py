@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sembox_ros.errors import ConfigError
+from sembox_ros.labels import (
+    CITYSCAPES_19,
+    CITYSCAPES_20,
+    CITYSCAPES_THINGS_8,
+    COCO_90,
+    LABEL_SETS,
+    LabelSet,
+    SceneLabels,
+    load_label_set,
+)
+
+BYTE = st.integers(0, 255)
+
+
+def pair(**changes: Any) -> LabelSet:
+    """A label set of two classes."""
+    values: dict[str, Any] = {
+        'name': 'pair', 'names': ('road', 'car'), 'palette': ((1, 2, 3), (4, 5, 6)), 'is_thing': (False, True),
+    }  # fmt: skip
+    return LabelSet(**{**values, **changes})
+
+
+@st.composite
+def label_sets(draw: st.DrawFn) -> LabelSet:
+    names = draw(st.lists(st.text(), min_size=1, max_size=40, unique=True))
+    count = len(names)
+    return LabelSet(
+        name=draw(st.text()),
+        names=tuple(names),
+        palette=tuple(draw(st.lists(st.tuples(BYTE, BYTE, BYTE), min_size=count, max_size=count))),
+        is_thing=tuple(draw(st.lists(st.booleans(), min_size=count, max_size=count))),
+        ignore_id=draw(st.integers(count, 255)),
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'names': (), 'palette': (), 'is_thing': ()}, ('1 to 255', 'got 0')),
+        (
+            {'names': tuple(map(str, range(256))), 'palette': ((0, 0, 0),) * 256, 'is_thing': (True,) * 256},
+            ('1 to 255', 'got 256'),
+        ),
+        ({'palette': ((1, 2, 3),)}, ('one length', '2, 1 and 2')),
+        ({'is_thing': (True,)}, ('one length', '2, 2 and 1')),
+        ({'names': ('car', 'car')}, ('unique', 'car')),
+        ({'palette': ((1, 2, 3), (4, 5, 256))}, ('palette', '0..255')),
+        ({'palette': ((1, 2, 3), (4, 5, -1))}, ('palette', '0..255')),
+        ({'palette': ((1, 2, 3), (4, 5))}, ('palette', '0..255')),
+        ({'ignore_id': 1}, ('ignore_id 1', '2..255')),
+        ({'ignore_id': 256}, ('ignore_id 256', '2..255')),
+        ({'ignore_id': -1}, ('ignore_id -1', '2..255')),
+    ],
+)
+def test_label_set_refuses(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pair(**changes)
+    for word in ("'pair'", *words):
+        assert word in str(caught.value)
+
+
+def test_label_set_takes_255_classes_only_with_an_ignore_id_outside() -> None:
+    names, palette = tuple(map(str, range(255))), ((0, 0, 0),) * 255
+    assert len(LabelSet(name='full', names=names, palette=palette, is_thing=(True,) * 255)) == 255
+
+
+def test_label_set_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CITYSCAPES_19.name = 'other'  # type: ignore[misc]
+
+
+@settings(deadline=None)
+@given(labels=label_sets())
+def test_label_set_survives_json(labels: LabelSet) -> None:
+    assert LabelSet.from_dict(json.loads(json.dumps(labels.to_dict()))) == labels
+
+
+@settings(deadline=None)
+@given(labels=label_sets())
+def test_color_table_gives_palette_and_black_elsewhere(labels: LabelSet) -> None:
+    table = labels.color_table()
+    assert table.shape == (256, 3)
+    assert table.dtype == np.uint8
+    assert [tuple(c) for c in table[: len(labels)].tolist()] == list(labels.palette)
+    assert not table[len(labels) :].any()
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        None,
+        [],
+        'text',
+        {},
+        {**pair().to_dict(), 'names': None},
+        {**pair().to_dict(), 'palette': [[1, 2], [3, 4]]},
+        {**pair().to_dict(), 'palette': [['r', 'g', 'b'], [1, 2, 3]]},
+        {**pair().to_dict(), 'ignore_id': 'none'},
+        {**pair().to_dict(), 'ignore_id': float('inf')},
+        {**pair().to_dict(), 'is_thing': 1},
+        {k: v for k, v in pair().to_dict().items() if k != 'ignore_id'},
+    ],
+)
+def test_label_set_from_dict_refuses_with_config_error(data: Any) -> None:
+    with pytest.raises(ConfigError, match='label set'):
+        LabelSet.from_dict(data)
+
+
+def test_known_sets() -> None:
+    assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
+        'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_things_8': 8, 'coco_90': 90,
+    }  # fmt: skip
+    for name, labels in LABEL_SETS.items():
+        assert labels.name == name
+        assert load_label_set(name) is labels
+        assert labels.ignore_id == 255
+
+
+def test_cityscapes_ids_and_colours_are_the_published_train_ids() -> None:
+    assert CITYSCAPES_19.names[0] == 'road'
+    assert CITYSCAPES_19.palette[0] == (128, 64, 128)
+    assert CITYSCAPES_19.names[13] == 'car'
+    assert CITYSCAPES_19.palette[13] == (0, 0, 142)
+    assert [i for i, thing in enumerate(CITYSCAPES_19.is_thing) if thing] == list(range(11, 19))
+    assert CITYSCAPES_20.names[:19] == CITYSCAPES_19.names
+    assert CITYSCAPES_20.names[19] == 'void'
+    assert CITYSCAPES_THINGS_8.names == CITYSCAPES_19.names[11:]
+
+
+def test_coco_ids_are_the_category_ids_less_one() -> None:
+    published = {1: 'person', 2: 'bicycle', 3: 'car', 10: 'traffic light', 13: 'stop sign', 44: 'bottle', 62: 'chair',
+                 67: 'dining table', 72: 'tv', 84: 'book', 90: 'toothbrush'}  # fmt: skip
+    assert {i: COCO_90.names[i - 1] for i in published} == published
+    assert len(set(COCO_90.palette)) == 90
+    assert COCO_90.palette[:3] == ((128, 0, 0), (0, 128, 0), (128, 128, 0))  # the PASCAL VOC colour map
+
+
+def test_unknown_label_set_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'cityscape_19'.*cityscapes_19, cityscapes_20"):
+        load_label_set('cityscape_19')
+
+
+def test_links_by_name_join_the_things_that_both_sets_know() -> None:
+    labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    names = {COCO_90.names[d]: CITYSCAPES_19.names[s] for d, s in labels.thing_links.items()}
+    wanted = ('person', 'bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck')
+    assert names == {name: name for name in wanted}  # not traffic light, which is stuff in Cityscapes
+
+
+def test_links_are_a_frozen_copy() -> None:
+    links = {0: 11}
+    labels = SceneLabels(CITYSCAPES_19, COCO_90, links)
+    links[0] = 0
+    assert dict(labels.thing_links) == {0: 11}
+    with pytest.raises(TypeError):
+        labels.thing_links[1] = 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize('links', [{90: 11}, {-1: 11}, {0: 19}, {0: -1}])
+def test_links_outside_the_sets_are_refused(links: dict[int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"thing_links.*'coco_90' and 'cityscapes_19'"):
+        SceneLabels(CITYSCAPES_19, COCO_90, links)
+
+
+def test_scene_labels_survive_json() -> None:
+    labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    assert SceneLabels.from_dict(json.loads(json.dumps(labels.to_dict()))) == labels
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'semantic': None},
+        {'thing_links': []},
+        {'thing_links': {'a': 1}},
+        {'thing_links': {'0': float('inf')}},
+        {'thing_links': {'0': 99}},
+    ],
+)
+def test_scene_labels_from_dict_refuses_with_config_error(change: dict[str, Any]) -> None:
+    data = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90).to_dict()
+    with pytest.raises(ConfigError):
+        SceneLabels.from_dict({**data, **change})
