@@ -93,7 +93,9 @@ def measure(size_hw: tuple[int, int], topics: tuple[str, ...], options: argparse
     """One node process: start it, warm it up, time it, end it."""
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     client = Client(topics)
-    arguments = ['--ros-args', '-p', 'diagnostics_period_s:=0.2', '-p', f'checkpoint:={options.checkpoint}']
+    arguments = ['--ros-args', '-p', 'diagnostics_period_s:=0.2']
+    if options.checkpoint:
+        arguments += ['-p', f'checkpoint:={options.checkpoint}']
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, '-m', 'sembox_ros.ros.node', *arguments])
     try:

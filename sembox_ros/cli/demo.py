@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser, ('checkpoint', 'device', 'precision'))
 
 
+def say(text: str) -> None:
+    """Print at once, so that the order with the output of the processes is right also in a pipe."""
+    print(text, flush=True)
+
+
 def street_frames(options: argparse.Namespace) -> Iterator[tuple[int, np.ndarray]]:
     """Stamps and images of the rendered street."""
     frames = render_sequence(
@@ -160,7 +165,7 @@ def play_and_record(options: argparse.Namespace, bag: Path, topic: str, checkpoi
     with Processes(options.out, domain_id) as processes:
         processes.start('recorder', [str(recorded), *OUTPUT_TOPICS])
         processes.start('node', node_arguments(options, checkpoint, topic))
-        print(f'node starting on ROS domain {domain_id}, log in {processes.log("node")}')
+        say(f'node starting on ROS domain {domain_id}, log in {processes.log("node")}')
         player = subprocess.Popen(
             ros_command('player', [str(bag), '--topics', topic, '--wait', '60']), env=processes.environment
         )
@@ -188,12 +193,12 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
     options.out.mkdir(parents=True, exist_ok=True)
     bag, topic, kind, count = prepare_bag(options)
-    print(f'{count} images on {topic} ({kind}) in {bag}')
+    say(f'{count} images on {topic} ({kind}) in {bag}')
     recorded = play_and_record(options, bag, topic, checkpoint)
-    print('writing the results')
-    print(write_report(bag, topic, recorded, options.out, checkpoint.labels, trained=checkpoint.trained))
+    say('writing the results')
+    say(write_report(bag, topic, recorded, options.out, checkpoint.labels, trained=checkpoint.trained))
     seconds = time.monotonic() - start
-    print(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
+    say(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
     return 0
 
 

@@ -70,7 +70,8 @@ def preprocess(
     mean = torch.tensor(config.mean, device=device).view(3, 1, 1) * 255
     inverse_std = 1 / (torch.tensor(config.std, device=device).view(3, 1, 1) * 255)
     for canvas, image, placement in zip(batch, images, placements, strict=True):
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None]
+        # torch wants contiguous and writable memory; anything else is copied.
+        pixels = torch.from_numpy(np.require(image, requirements=('C', 'W'))).to(device).permute(2, 0, 1)[None]
         if config.channel_order == 'bgr':
             pixels = pixels.flip(1)
         if placement.scaled_hw != placement.image_hw:

@@ -93,4 +93,6 @@ class SemanticHead(nn.Module):
         logits = self.classify[3](x32)
         for classify, x in zip(list(self.classify)[2::-1], (x16, x8, x4), strict=True):
             logits = upsample_bilinear(logits) + classify(x)
+        # Class planes from here on, also in a channels-last network: that is how argmax reads them.
+        logits = logits.contiguous(memory_format=torch.contiguous_format)
         return upsample_bilinear(upsample_bilinear(logits))  # stride 4 to 2 to 1

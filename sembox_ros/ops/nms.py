@@ -46,17 +46,21 @@ def top_candidates(class_logits: Tensor, score_threshold: float) -> tuple[Tensor
         anchor indices (N,), class ids (N,) int64, scores (N,) float32; N <= CANDIDATES, best first.
     """
     classes = class_logits.shape[1]
-    flat = torch.nan_to_num(class_logits.reshape(-1), nan=-torch.inf, neginf=-torch.inf)
-    count = min(CANDIDATES, flat.numel())
-    # A cheap first cut: no pair can be among the best `count` unless its anchor's best class is.
+    count = min(CANDIDATES, class_logits.numel())
+    anchors = torch.arange(class_logits.shape[0], device=class_logits.device)
     if class_logits.shape[0] > count:
-        best = flat.view(-1, classes).amax(dim=1)
+        # A cheap first cut: no pair can be among the best `count` unless its anchor's best class is.
+        best = class_logits.amax(dim=1)
+        if best.isnan().any():  # rare, and costs a pass over all logits
+            best = _without_nan(class_logits).amax(dim=1)
         anchors = best.topk(count, sorted=False).indices
-        logits, order = flat.view(-1, classes)[anchors].reshape(-1).topk(count)
-        anchors, class_ids = anchors[order // classes], order % classes
-    else:
-        logits, order = flat.topk(count)
-        anchors, class_ids = order // classes, order % classes
+    logits, order = _without_nan(class_logits[anchors]).reshape(-1).topk(count)
+    anchors, class_ids = anchors[order // classes], order % classes
     scores = logits.float().sigmoid()
     keep = (scores >= score_threshold) & (logits > -torch.inf)
     return anchors[keep], class_ids[keep], scores[keep]
+
+
+def _without_nan(logits: Tensor) -> Tensor:
+    """NaN becomes minus infinity, the logit of an impossible class."""
+    return torch.nan_to_num(logits, nan=-torch.inf, neginf=-torch.inf)

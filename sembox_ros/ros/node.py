@@ -262,7 +262,10 @@ class SemboxNode(LifecycleNode):
 def main(args: list[str] | None = None) -> None:
     """Entry point of the executable `sembox_node`; leaves with status 1 and one line if it cannot start."""
     logging.getLogger().setLevel(logging.ERROR)  # torch and friends: rclpy's logger speaks for the node
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # malformed ROS arguments, in several exception types
+        sys.exit(f'sembox: {str(error).splitlines()[0]}')
     status = 0
     node = None
     idle = True
@@ -279,6 +282,9 @@ def main(args: list[str] | None = None) -> None:
         status = 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():
+            raise  # else a signal invalidated ROS while the node was being made
     finally:
         if node is not None:
             idle = node.stop_worker(STOP_TIMEOUT_S)

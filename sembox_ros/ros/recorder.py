@@ -105,6 +105,9 @@ def main(args: list[str] | None = None) -> None:
     except (WriterError, SemboxError) as error:
         print(f'recorder: {options.out}: {error}', file=sys.stderr)
         status = 1
+    except Exception:
+        if rclpy.ok():
+            raise  # else a signal invalidated ROS while the node was being made
     finally:
         rclpy.try_shutdown()
     if node is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,15 +18,6 @@ from contract import ModelContract, create_subject  # noqa: E402  (asserts expla
 
 SHARED_NECK = dataclasses.replace(MODELS['sembox_b1'].config, separate_semantic_neck=False)
 SUBJECTS = {**{name: entry.config for name, entry in MODELS.items()}, 'sembox_b1-shared_neck': SHARED_NECK}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make small networks many times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='module', params=SUBJECTS)

@@ -313,6 +313,13 @@ def test_a_node_that_cannot_start_says_why_in_one_line(start_node: StartNode, pa
     assert reason in lines[0]
 
 
+def test_malformed_ros_arguments_are_explained_without_a_traceback(start_node: StartNode):
+    node = start_node('-p', 'device:=', wait=False)
+    assert node.process.wait(timeout=60) == 1
+    assert 'device:=' in node.output.splitlines()[-1]
+    assert 'Traceback' not in node.output
+
+
 def test_a_malformed_checkpoint_is_one_line(start_node: StartNode, tmp_path: Path):
     (tmp_path / 'bad.safetensors').write_bytes(b'\x08\x00\x00\x00\x00\x00\x00\x00{"a":1}x' * 100)
     node = start_node(wait=False, checkpoint=tmp_path / 'bad.safetensors')
