@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
-COMMANDS = ('demo', 'predict', 'info', 'params', 'node', 'play', 'record')
+COMMANDS = ('demo', 'predict', 'info', 'import-weights', 'verify-import', 'params', 'node', 'play', 'record')
 
 
 def shared(folder: str) -> tuple[str, list[str]]:
@@ -46,7 +46,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'sembox_node = {PACKAGE}.ros.node:main',
-            *(f'{name} = {PACKAGE}.cli.{name}:main' for name in COMMANDS),
+            *(f'{name} = {PACKAGE}.cli.{name.replace("-", "_")}:main' for name in COMMANDS),
         ],
     },
 )

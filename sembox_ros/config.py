@@ -120,15 +120,18 @@ class ModelConfig(Checked):
     """Architecture of a SemanticBoxNet; everything that fixes its parameter shapes."""
 
     name: str = option('sembox_b1', 'name of the architecture in the model zoo')
-    encoder: str = option('efficientnet-b1', 'EfficientNet variant b0..b7')
+    encoder: str = option('efficientnet-b1', 'efficientnet-b0 to -b7, or torchvision-efficientnet-b0 to -b7')
     neck_channels: int = option(88, 'channels of both pyramids', minimum=8, maximum=512)
     neck_cells: int = option(4, 'BiFPN cells of each pyramid', minimum=1, maximum=8)
     separate_semantic_neck: bool = option(True, 'give the semantic branch a BiFPN of its own')
     box_head_depth: int = option(3, 'convolutions before the last one in the box head', minimum=1, maximum=5)
     semantic_channels: int = option(128, 'channels inside the semantic head', minimum=8, maximum=512)
     dpc_channels: int = option(128, 'channels of each dense prediction cell branch', minimum=8, maximum=512)
-    semantic_classes: int = option(19, 'classes of the semantic label set', minimum=1, maximum=255)
+    semantic_classes: int = option(
+        19, 'classes of the semantic label set; 0: the network only detects', minimum=0, maximum=255
+    )
     detection_classes: int = option(90, 'classes of the detection label set', minimum=1, maximum=10000)
+    anchor_scale: float = option(4.0, 'side of the smallest square anchor, in strides', minimum=1.0, maximum=16.0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,15 @@ class InputConfig(Checked):
     """How an image becomes the network's input; travels with the checkpoint."""
 
     size_hw: tuple[int, int] = option((512, 1024), 'canvas that the image is scaled to fit, height and width')
-    resize: str = option('letterbox', 'keep the aspect ratio, or fill the canvas', choices=('letterbox', 'stretch'))
+    resize: str = option(
+        'letterbox',
+        'letterbox keeps the aspect ratio and trims the canvas to the image, letterbox_fixed keeps all of the canvas; '
+        'stretch fills it',
+        choices=('letterbox', 'letterbox_fixed', 'stretch'),
+    )
+    semantic_extent: str = option(
+        'canvas', 'what the semantic output covers: the canvas, or the image alone', choices=('canvas', 'image')
+    )
     channel_order: str = option('rgb', 'channel order that the weights expect', choices=('rgb', 'bgr'))
     mean: tuple[float, float, float] = option(IMAGENET_MEAN, 'subtracted per channel, after scaling to 0..1')
     std: tuple[float, float, float] = option(IMAGENET_STD, 'divided by per channel')

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from sembox_ros import label_tables
 from sembox_ros.errors import ConfigError
 
 IGNORE_ID = 255
@@ -95,35 +96,40 @@ class SceneLabels:
     """The two label sets of one network and the thing classes that link them.
 
     Attributes:
-        semantic: classes of the mask.
+        semantic: classes of the mask; None for a network that only detects.
         detection: classes of the boxes; may be a different vocabulary (COCO boxes beside Cityscapes masks).
         thing_links: detection class id -> semantic class id, for classes that both know.
     """
 
-    semantic: LabelSet
+    semantic: LabelSet | None
     detection: LabelSet
     thing_links: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for det_id, sem_id in self.thing_links.items():
-            if not (0 <= det_id < len(self.detection) and 0 <= sem_id < len(self.semantic)):
+            if not (0 <= det_id < len(self.detection) and 0 <= sem_id < len(self.semantic_names)):
                 raise ConfigError(
                     f'thing_links: {det_id} -> {sem_id} is outside the label sets '
-                    f"'{self.detection.name}' and '{self.semantic.name}'"
+                    f"'{self.detection.name}' and '{self.semantic.name if self.semantic else 'none'}'"
                 )
         object.__setattr__(self, 'thing_links', MappingProxyType(dict(self.thing_links)))
 
+    @property
+    def semantic_names(self) -> tuple[str, ...]:
+        """Names of the mask's classes; empty for a network that only detects."""
+        return self.semantic.names if self.semantic else ()
+
     @classmethod
-    def linked_by_name(cls, semantic: LabelSet, detection: LabelSet) -> SceneLabels:
+    def linked_by_name(cls, semantic: LabelSet | None, detection: LabelSet) -> SceneLabels:
         """Link every detection class to the semantic thing class of the same name."""
-        things = {n: i for i, n in enumerate(semantic.names) if semantic.is_thing[i]}
+        things = {n: i for i, n in enumerate(semantic.names) if semantic.is_thing[i]} if semantic else {}
         links = {i: things[n] for i, n in enumerate(detection.names) if n in things}
         return cls(semantic=semantic, detection=detection, thing_links=links)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, the inverse of `from_dict`."""
         return {
-            'semantic': self.semantic.to_dict(),
+            'semantic': self.semantic.to_dict() if self.semantic else None,
             'detection': self.detection.to_dict(),
             'thing_links': {str(k): v for k, v in self.thing_links.items()},
         }
@@ -137,7 +143,7 @@ class SceneLabels:
         """
         try:
             return cls(
-                semantic=LabelSet.from_dict(data['semantic']),
+                semantic=None if data['semantic'] is None else LabelSet.from_dict(data['semantic']),
                 detection=LabelSet.from_dict(data['detection']),
                 thing_links={int(k): int(v) for k, v in data['thing_links'].items()},
             )
@@ -145,10 +151,10 @@ class SceneLabels:
             raise ConfigError(f'scene labels: expected semantic, detection and thing_links; {error!r}') from error
 
 
-def _distinct_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """The PASCAL VOC colour map, skipping its black first entry: neighbours in id differ in colour."""
+def _voc_colors(start: int, stop: int) -> tuple[tuple[int, int, int], ...]:
+    """Entries start..stop-1 of the PASCAL VOC colour map (0 is black): neighbours in id differ in colour."""
     colors = []
-    for index in range(1, count + 1):
+    for index in range(start, stop):
         rgb, rest = [0, 0, 0], index
         for shift in range(7, -1, -1):
             for channel in range(3):
@@ -158,75 +164,46 @@ def _distinct_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colors)
 
 
-# Cityscapes train ids, names and colours as its label definition lists them.
-_CITYSCAPES: tuple[tuple[str, tuple[int, int, int], bool], ...] = (
-    ('road', (128, 64, 128), False),
-    ('sidewalk', (244, 35, 232), False),
-    ('building', (70, 70, 70), False),
-    ('wall', (102, 102, 156), False),
-    ('fence', (190, 153, 153), False),
-    ('pole', (153, 153, 153), False),
-    ('traffic light', (250, 170, 30), False),
-    ('traffic sign', (220, 220, 0), False),
-    ('vegetation', (107, 142, 35), False),
-    ('terrain', (152, 251, 152), False),
-    ('sky', (70, 130, 180), False),
-    ('person', (220, 20, 60), True),
-    ('rider', (255, 0, 0), True),
-    ('car', (0, 0, 142), True),
-    ('truck', (0, 0, 70), True),
-    ('bus', (0, 60, 100), True),
-    ('train', (0, 80, 100), True),
-    ('motorcycle', (0, 0, 230), True),
-    ('bicycle', (119, 11, 32), True),
+def _from_rows(name: str, rows: Iterable[label_tables.Row]) -> LabelSet:
+    """The label set of a table; row i is class i."""
+    names, palette, is_thing = zip(*rows, strict=True)
+    return LabelSet(name=name, names=names, palette=palette, is_thing=is_thing)
+
+
+CITYSCAPES_19 = _from_rows('cityscapes_19', label_tables.CITYSCAPES)
+CITYSCAPES_20 = _from_rows('cityscapes_20', (*label_tables.CITYSCAPES, ('void', (0, 0, 0), False)))
+# "Cityscapes 8" may mean the 8 categories (with cityscapesScripts' categoryId as id, so 0 is void) or the 8 thing
+# classes that have instances; both are here under names of their own.
+CITYSCAPES_8 = _from_rows('cityscapes_8', label_tables.CITYSCAPES_CATEGORIES)
+CITYSCAPES_THINGS_8 = _from_rows('cityscapes_things_8', (row for row in label_tables.CITYSCAPES if row[2]))
+
+COCO_90 = LabelSet(name='coco_90', names=label_tables.COCO_90_NAMES, palette=_voc_colors(1, 91), is_thing=(True,) * 90)
+# A class has the same colour in both COCO sets.
+COCO_80 = _from_rows(
+    'coco_80',
+    (
+        row
+        for row in zip(COCO_90.names, COCO_90.palette, COCO_90.is_thing, strict=True)
+        if row[0] not in label_tables.COCO_UNUSED
+    ),
 )
 
-CITYSCAPES_19 = LabelSet(
-    name='cityscapes_19',
-    names=tuple(name for name, _, _ in _CITYSCAPES),
-    palette=tuple(color for _, color, _ in _CITYSCAPES),
-    is_thing=tuple(thing for _, _, thing in _CITYSCAPES),
+VOC_21 = LabelSet(
+    name='voc_21', names=label_tables.VOC_NAMES, palette=_voc_colors(0, 21), is_thing=(False, *(True,) * 20)
 )
-
-CITYSCAPES_20 = LabelSet(
-    name='cityscapes_20',
-    names=(*CITYSCAPES_19.names, 'void'),
-    palette=(*CITYSCAPES_19.palette, (0, 0, 0)),
-    is_thing=(*CITYSCAPES_19.is_thing, False),
-)
-
-CITYSCAPES_THINGS_8 = LabelSet(
-    name='cityscapes_things_8',
-    names=tuple(name for name, _, thing in _CITYSCAPES if thing),
-    palette=tuple(color for _, color, thing in _CITYSCAPES if thing),
-    is_thing=(True,) * 8,
-)
-
-# COCO category ids 1..90 of the 2014 paper, shifted to 0..89; ten of them never got annotations
-# (street sign, hat, ...), but networks trained on "90 classes" have outputs for them.
-_COCO_90_NAMES = (
-    'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'traffic light',
-    'fire hydrant', 'street sign', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog', 'horse', 'sheep',
-    'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'hat', 'backpack', 'umbrella', 'shoe', 'eye glasses',
-    'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite', 'baseball bat',
-    'baseball glove',
-    'skateboard', 'surfboard', 'tennis racket', 'bottle', 'plate', 'wine glass', 'cup', 'fork', 'knife', 'spoon',
-    'bowl', 'banana', 'apple', 'sandwich', 'orange', 'broccoli', 'carrot', 'hot dog', 'pizza', 'donut',
-    'cake', 'chair', 'couch', 'potted plant', 'bed', 'mirror', 'dining table', 'window', 'desk', 'toilet',
-    'door', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone', 'microwave', 'oven', 'toaster',
-    'sink', 'refrigerator', 'blender', 'book', 'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush',
-)  # fmt: skip
-
-COCO_90 = LabelSet(
-    name='coco_90',
-    names=_COCO_90_NAMES,
-    palette=_distinct_palette(90),
-    is_thing=(True,) * 90,
-)
+ADE20K_150 = _from_rows('ade20k_150', label_tables.ADE20K)
+KITTI_19 = _from_rows('kitti_19', label_tables.CITYSCAPES)  # its semantics benchmark uses Cityscapes' definitions
+KITTI_ROAD_2 = _from_rows('kitti_road_2', label_tables.KITTI_ROAD)
 
 LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType(
-    {s.name: s for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_THINGS_8, COCO_90)}
-)
+    {
+        s.name: s
+        for s in (
+            CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_THINGS_8, COCO_90, COCO_80, VOC_21, ADE20K_150,
+            KITTI_19, KITTI_ROAD_2,
+        )
+    }
+)  # fmt: skip
 
 
 def load_label_set(name: str) -> LabelSet:
@@ -238,3 +215,37 @@ def load_label_set(name: str) -> LabelSet:
     if name not in LABEL_SETS:
         raise ConfigError(f"label set '{name}' is unknown, expected one of: {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
+
+
+def _pair(semantic: LabelSet, detection: LabelSet) -> SceneLabels:
+    """Link things of equal name; failing that, a detection class to the thing that this mask vocabulary has for it."""
+    things = {n: i for i, n in enumerate(semantic.names) if semantic.is_thing[i]}
+    links = {}
+    for index, name in enumerate(detection.names):
+        other = label_tables.THING_SYNONYMS.get(semantic.name, {}).get(name, name)
+        if other in things:
+            links[index] = things[other]
+    return SceneLabels(semantic=semantic, detection=detection, thing_links=links)
+
+
+# Masks + boxes, by name: 'cityscapes_19+coco_90'. Boxes of a class without a link belong to no class of the mask.
+SCENE_LABELS: dict[str, SceneLabels] = {
+    f'{semantic.name}+{detection.name}': _pair(semantic, detection)
+    for semantic, detection in (
+        *((s, d) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8) for d in (COCO_90, COCO_80)),
+        *((s, d) for s in (VOC_21, ADE20K_150, KITTI_19, KITTI_ROAD_2) for d in (COCO_90, COCO_80)),
+        (CITYSCAPES_19, CITYSCAPES_THINGS_8),
+        (CITYSCAPES_20, CITYSCAPES_THINGS_8),
+    )
+}
+
+
+def load_scene_labels(name: str) -> SceneLabels:
+    """The pair of label sets of that name, with its thing-class map.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in SCENE_LABELS:
+        raise ConfigError(f"label pair '{name}' is unknown, expected one of: {', '.join(SCENE_LABELS)}")
+    return SCENE_LABELS[name]

@@ -57,20 +57,21 @@ def decode_detections(
 
 
 def decode_semantic(
-    semantic_logits: Tensor, placement: Placement, *, with_confidence: bool
+    semantic_logits: Tensor, placement: Placement, *, with_confidence: bool, extent: str = 'canvas'
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Class ids of one image at its own size.
 
     Args:
-        semantic_logits: (K, H, W) of the canvas, before the softmax.
+        semantic_logits: (K, h, w) before the softmax, of the canvas at its own size or of the image at any size.
         placement: where the image lies on the canvas.
         with_confidence: also give the winning class's probability.
+        extent: what the logits cover, 'canvas' or 'image'.
 
     Returns:
         (image height, image width) uint8 class ids and, if asked for, uint8 probability times 255, else None.
     """
-    height, width = placement.scaled_hw
-    ids, confidence = resize_argmax(
-        semantic_logits[:, :height, :width], placement.image_hw, with_confidence=with_confidence
-    )
+    if extent == 'canvas':
+        height, width = placement.scaled_hw
+        semantic_logits = semantic_logits[:, :height, :width]
+    ids, confidence = resize_argmax(semantic_logits, placement.image_hw, with_confidence=with_confidence)
     return ids.cpu().numpy(), None if confidence is None else confidence.cpu().numpy()

@@ -52,10 +52,12 @@ def test_the_installed_executables_are_the_commands():
     setup = (ROOT / 'setup.py').read_text()
     listed = re.search(r'COMMANDS = \((.*?)\)', setup)
     assert listed is not None
-    assert tuple(re.findall(r"'(\w+)'", listed[1])) == tuple(COMMANDS)
+    assert tuple(re.findall(r"'([\w-]+)'", listed[1])) == tuple(COMMANDS)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/architecture.md', 'docs/topics_and_parameters.md'])
+@pytest.mark.parametrize(
+    'page', ['README.md', 'docs/architecture.md', 'docs/topics_and_parameters.md', 'docs/weights.md']
+)
 def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r'\]\(([^)#:]+)\)', text):

@@ -11,14 +11,22 @@ from hypothesis import strategies as st
 
 from sembox_ros.errors import ConfigError
 from sembox_ros.labels import (
+    ADE20K_150,
+    CITYSCAPES_8,
     CITYSCAPES_19,
     CITYSCAPES_20,
     CITYSCAPES_THINGS_8,
+    COCO_80,
     COCO_90,
+    KITTI_19,
+    KITTI_ROAD_2,
     LABEL_SETS,
+    SCENE_LABELS,
+    VOC_21,
     LabelSet,
     SceneLabels,
     load_label_set,
+    load_scene_labels,
 )
 
 BYTE = st.integers(0, 255)
@@ -120,7 +128,8 @@ def test_label_set_from_dict_refuses_with_config_error(data: Any) -> None:
 
 def test_known_sets() -> None:
     assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
-        'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_things_8': 8, 'coco_90': 90,
+        'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_8': 8, 'cityscapes_things_8': 8, 'coco_90': 90,
+        'coco_80': 80, 'voc_21': 21, 'ade20k_150': 150, 'kitti_19': 19, 'kitti_road_2': 2,
     }  # fmt: skip
     for name, labels in LABEL_SETS.items():
         assert labels.name == name
@@ -145,6 +154,85 @@ def test_coco_ids_are_the_category_ids_less_one() -> None:
     assert {i: COCO_90.names[i - 1] for i in published} == published
     assert len(set(COCO_90.palette)) == 90
     assert COCO_90.palette[:3] == ((128, 0, 0), (0, 128, 0), (128, 128, 0))  # the PASCAL VOC colour map
+
+
+def test_coco_80_is_coco_90_less_the_ten_unused_in_the_same_order() -> None:
+    assert [n for n in COCO_90.names if n in COCO_80.names] == list(COCO_80.names)
+    published = {0: 'person', 9: 'traffic light', 11: 'stop sign', 24: 'backpack', 39: 'bottle', 60: 'dining table',
+                 62: 'tv', 73: 'book', 79: 'toothbrush'}  # fmt: skip
+    assert {i: COCO_80.names[i] for i in published} == published
+    ids = {name: i for i, name in enumerate(COCO_90.names)}
+    assert all(COCO_90.palette[ids[n]] == c for n, c in zip(COCO_80.names, COCO_80.palette, strict=True))
+
+
+def test_cityscapes_categories_have_the_published_category_ids() -> None:
+    names = ('void', 'flat', 'construction', 'object', 'nature', 'sky', 'human', 'vehicle')
+    assert CITYSCAPES_8.names == names
+    assert [n for n, thing in zip(names, CITYSCAPES_8.is_thing, strict=True) if thing] == ['human', 'vehicle']
+
+
+def test_voc_ids_and_colours_are_the_published_ones() -> None:
+    published = {
+        0: ('background', (0, 0, 0)), 1: ('aeroplane', (128, 0, 0)), 5: ('bottle', (128, 0, 128)),
+        7: ('car', (128, 128, 128)), 15: ('person', (192, 128, 128)), 20: ('tvmonitor', (0, 64, 128)),
+    }  # fmt: skip
+    assert {i: (VOC_21.names[i], VOC_21.palette[i]) for i in published} == published
+    assert VOC_21.is_thing == (False, *(True,) * 20)
+
+
+def test_ade20k_ids_colours_and_things_are_the_published_ones() -> None:
+    published = {
+        0: ('wall', (120, 120, 120), False), 2: ('sky', (6, 230, 230), False), 6: ('road', (140, 140, 140), False),
+        7: ('bed', (204, 5, 255), True), 12: ('person', (150, 5, 61), True), 20: ('car', (0, 102, 200), True),
+        72: ('palm', (0, 82, 255), True), 136: ('traffic light', (41, 0, 255), True), 149: ('flag', (92, 0, 255), True),
+    }  # fmt: skip
+    rows = list(zip(ADE20K_150.names, ADE20K_150.palette, ADE20K_150.is_thing, strict=True))
+    assert {i: rows[i] for i in published} == published
+    assert sum(ADE20K_150.is_thing) == 100
+
+
+def test_kitti() -> None:
+    assert dataclasses.replace(KITTI_19, name='cityscapes_19') == CITYSCAPES_19
+    assert dict(zip(KITTI_ROAD_2.names, KITTI_ROAD_2.palette, strict=True))['road'] == (255, 0, 255)
+    assert not any(KITTI_ROAD_2.is_thing)
+
+
+def test_pairs_link_things_to_things_and_know_their_name() -> None:
+    for name, labels in SCENE_LABELS.items():
+        assert labels.semantic is not None
+        assert load_scene_labels(name) is labels
+        assert name == f'{labels.semantic.name}+{labels.detection.name}'
+        assert all(labels.semantic.is_thing[s] for s in labels.thing_links.values()), name
+
+
+def links(name: str) -> dict[str, str]:
+    labels = load_scene_labels(name)
+    assert labels.semantic is not None
+    return {labels.detection.names[d]: labels.semantic.names[s] for d, s in labels.thing_links.items()}
+
+
+def test_coco_boxes_beside_cityscapes_masks() -> None:
+    named = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    assert load_scene_labels('cityscapes_19+coco_90') == named
+    assert links('cityscapes_20+coco_80') == links('cityscapes_19+coco_90')
+    assert links('kitti_19+coco_80') == links('cityscapes_19+coco_90')
+    vehicles = dict.fromkeys(('bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck'), 'vehicle')
+    assert links('cityscapes_8+coco_90') == {'person': 'human', **vehicles}
+    assert links('cityscapes_19+cityscapes_things_8') == {n: n for n in CITYSCAPES_THINGS_8.names}
+
+
+def test_links_across_different_spellings() -> None:
+    assert set(links('voc_21+coco_80').values()) == set(VOC_21.names[1:])
+    assert links('voc_21+coco_90')['tv'] == 'tvmonitor'
+    ade = links('ade20k_150+coco_80')
+    assert (ade['couch'], ade['motorcycle'], ade['tv'], ade['car']) == ('sofa', 'minibike', 'television', 'car')
+    assert 'potted plant' not in ade  # ADE20K's plant is stuff
+    assert links('kitti_road_2+coco_80') == {}
+
+
+def test_unknown_pair_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'cityscapes_19'.*cityscapes_19\+coco_90"):
+        load_scene_labels('cityscapes_19')
 
 
 def test_unknown_label_set_lists_the_known_ones() -> None:

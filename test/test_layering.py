@@ -18,7 +18,8 @@ _BELOW_TRAINING = {
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     'errors': set(),
-    'labels': {'errors'},
+    'label_tables': set(),
+    'labels': {'label_tables', 'errors'},
     'types': {'errors'},
     'config': {'errors'},
     'ops': {'errors'},

@@ -144,3 +144,15 @@ def test_semantic_ids_ignore_the_padding() -> None:
 
 def test_semantic_confidence_only_when_asked() -> None:
     assert decode_semantic(torch.zeros(3, 128, 128), HALF, with_confidence=False)[1] is None
+
+
+def test_semantic_output_of_the_whole_image_is_not_cropped() -> None:
+    logits = torch.zeros(3, 32, 64)  # another size than the canvas and than the image
+    logits[1, :, :32] = 4
+    logits[2, :, 32:] = 4
+    placement = Placement((60, 200), scaled_hw=(38, 128), canvas_hw=(128, 128))
+    ids, confidence = decode_semantic(logits, placement, with_confidence=True, extent='image')
+    assert ids.shape == (60, 200)
+    assert confidence is not None
+    assert set(np.unique(ids[:, :98])) == {1}
+    assert set(np.unique(ids[:, 102:])) == {2}

@@ -7,12 +7,14 @@ import sys
 
 from sembox_ros.config import suggest
 
-# Command -> what it is for. Each is a module here with a function `main(args) -> int`, which setup.py also
-# installs under the command's name for `ros2 run sembox_ros COMMAND`.
+# Command -> what it is for. Each is a module here (with _ for -) with a function `main(args) -> int`, which setup.py
+# also installs under the command's name for `ros2 run sembox_ros COMMAND`.
 COMMANDS = {
     'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
+    'import-weights': 'a published .pth file of another project to a checkpoint',
+    'verify-import': 'is an imported network the same function as the original? compares with reference outputs',
     'params': 'the node parameters as a commented YAML file',
     'node': 'run the node (arguments as for `ros2 run sembox_ros sembox_node`)',
     'play': 'play a bag into ROS topics',
@@ -26,7 +28,7 @@ def main(args: list[str] | None = None) -> int:
     if not args or args[0] in ('-h', '--help', 'help'):
         print('usage: python -m sembox_ros COMMAND [options]\n\ncommands:')
         for name, purpose in COMMANDS.items():
-            print(f'  {name:<10} {purpose}')
+            print(f'  {name:<15} {purpose}')
         print('\n`python -m sembox_ros COMMAND --help` explains each.')
         return 0
     if args[0] not in COMMANDS:
@@ -35,5 +37,6 @@ def main(args: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    status: int = importlib.import_module(f'sembox_ros.cli.{args[0]}').main(args[1:])
+    module = importlib.import_module(f'sembox_ros.cli.{args[0].replace("-", "_")}')
+    status: int = module.main(args[1:])
     return status

@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from sembox_ros.cli.common import parse_size, run_command
-from sembox_ros.models.checkpoint import load_checkpoint
-from sembox_ros.models.profile import profile_model
+from sembox_ros.cli.model_card import model_card
+from sembox_ros.config import ModelConfig
+from sembox_ros.models.checkpoint import load_with_header
+from sembox_ros.models.profile import ComponentProfile, profile_model
 from sembox_ros.models.zoo import MODELS, find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument('model', help=f'a checkpoint file, or one of: {", ".join(MODELS)}')
-    parser.add_argument('--size', default='768x768', metavar='HxW', help='input size for multiply-adds and shapes')
+    parser.add_argument('--size', metavar='HxW', help="size for multiply-adds and shapes, if not the model's own")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the tables."""
-    size_hw = parse_size(options.size)
-    console = Console(soft_wrap=True)
+    size_hw = parse_size(options.size) if options.size else None
+    console = Console()
     if options.model.endswith('.safetensors') or Path(options.model).is_file():
-        checkpoint = load_checkpoint(options.model)
-        config = checkpoint.config
-        console.print(f'{options.model}: {"trained" if checkpoint.trained else "UNTRAINED"} {config.name}')
-        for title, values in (
-            ('input', dataclasses.asdict(checkpoint.input)),
-            ('labels', {'semantic': checkpoint.labels.semantic.name, 'detection': checkpoint.labels.detection.name}),
-            ('recipe', checkpoint.recipe),
-            ('metrics', checkpoint.metrics),
-        ):
-            console.print(f'  {title}: ' + (', '.join(f'{k}={v}' for k, v in values.items()) or '-'), highlight=False)
+        checkpoint, header = load_with_header(options.model)
+        console.print(model_card(options.model, checkpoint, header))
+        config, own_hw = checkpoint.config, checkpoint.input.size_hw
     else:
-        config = find_model(options.model).config
-    parts = profile_model(config, size_hw)
+        entry = find_model(options.model)
+        config, own_hw = entry.config, entry.input.size_hw
+    size_hw = size_hw or own_hw
+    parts, folded = (profile_model(config, size_hw, folded=folded) for folded in (False, True))
+    console.print(cost_table(config, size_hw, parts, folded))
+    return 0
+
+
+def cost_table(
+    config: ModelConfig, size_hw: tuple[int, int], parts: list[ComponentProfile], folded: list[ComponentProfile]
+) -> Table:
+    """Parameters, multiply-adds and shapes of each part, and the sums before and after folding."""
     table = Table(title=f'{config.name} at {size_hw[0]}x{size_hw[1]}, {config.detection_classes} box classes')
     table.add_column('component')
     table.add_column('parameters', justify='right')
@@ -48,10 +52,10 @@ def run(options: argparse.Namespace) -> int:
         shapes = '  '.join('x'.join(str(n) for n in shape) for shape in part.outputs)
         table.add_row(part.name, f'{part.parameters:,}', f'{part.multiply_adds / 1e9:.2f}', shapes)
     table.add_section()
-    parameters, multiply_adds = sum(p.parameters for p in parts), sum(p.multiply_adds for p in parts)
-    table.add_row('total', f'{parameters:,}', f'{multiply_adds / 1e9:.2f}', '')
-    console.print(table)
-    return 0
+    for title, profile in (('total', parts), ('total, folded to run', folded)):
+        parameters, multiply_adds = sum(p.parameters for p in profile), sum(p.multiply_adds for p in profile)
+        table.add_row(title, f'{parameters:,}', f'{multiply_adds / 1e9:.2f}', '')
+    return table
 
 
 def main(args: list[str] | None = None) -> int:

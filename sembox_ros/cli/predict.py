@@ -113,7 +113,7 @@ class Results:
             {
                 'model': self._predictor.checkpoint.config.name,
                 'trained': self._predictor.checkpoint.trained,
-                'semantic_classes': list(labels.semantic.names),
+                'semantic_classes': list(labels.semantic_names),
                 'detection_classes': list(labels.detection.names),
                 'images': self.records,
             },
@@ -127,8 +127,8 @@ class Results:
         return scene, draw_overlay(image, scene, self._predictor.labels, alpha=self._alpha)
 
     def _write_mask(self, name: str, scene: Scene) -> None:
-        assert scene.semantic is not None
-        write_image(self._out / 'mask' / f'{name}.png', scene.semantic)
+        if scene.semantic is not None:  # a network that only detects has none
+            write_image(self._out / 'mask' / f'{name}.png', scene.semantic)
 
     def _remember(self, file: Path, name: str, scene: Scene, frame: int | None) -> None:
         assert scene.detections is not None

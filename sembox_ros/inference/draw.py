@@ -49,7 +49,7 @@ def draw_overlay(
         (H, W, 3) uint8 rgb.
     """
     picture = image.copy()
-    if scene.semantic is not None:
+    if scene.semantic is not None and labels.semantic is not None:
         color = colorize(scene.semantic, labels.semantic) if color is None else color
         picture = cv2.addWeighted(image, 1 - alpha, color, alpha, 0)
     if scene.detections is not None:

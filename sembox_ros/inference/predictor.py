@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.preprocess import check_image, place_image, preprocess
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
+from sembox_ros.models.folding import fold
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.postprocess import decode_detections, decode_semantic
@@ -85,7 +85,7 @@ class Predictor:
             raise ConfigError(f'threads: expected 0 (all cores) or more, got {threads}')
         torch.set_num_threads(threads or os.cpu_count() or 1)
         # A copy: the checkpoint's own weights must not change their type or device behind its back.
-        self._model = copy.deepcopy(checkpoint.model).eval().to(self.device, self._dtype)
+        self._model = fold(checkpoint.model).to(self.device, self._dtype)
         self._model.to(memory_format=torch.channels_last)
         self._anchors: dict[tuple[int, int], Tensor] = {}
 
@@ -117,7 +117,8 @@ class Predictor:
         Args:
             images: (H, W, 3) uint8 rgb each, any size from one pixel up, sizes may differ.
             detection: thresholds; defaults apply when None.
-            outputs: what is wanted, of semantic, confidence and detections; the rest is None in the scenes.
+            outputs: what is wanted, of semantic, confidence and detections; the rest is None in the scenes,
+                as is what the network does not give.
 
         Returns:
             One scene per image, in order, at the size of its image. `timings_ms` holds the stages of the batch.
@@ -180,9 +181,12 @@ class Predictor:
         self, raw: NetworkOutput, index: int, placement: Placement, detection: DetectionConfig, wanted: frozenset[str]
     ) -> tuple[np.ndarray | None, np.ndarray | None, Detections | None]:
         ids = confidence = boxes = None
-        if wanted & {'semantic', 'confidence'}:
+        if raw.semantic_logits is not None and wanted & {'semantic', 'confidence'}:
             ids, confidence = decode_semantic(
-                raw.semantic_logits[index], placement, with_confidence='confidence' in wanted
+                raw.semantic_logits[index],
+                placement,
+                with_confidence='confidence' in wanted,
+                extent=self.checkpoint.input.semantic_extent,
             )
         if 'detections' in wanted:
             boxes = decode_detections(
@@ -204,7 +208,8 @@ class Predictor:
         if canvas_hw not in self._anchors:
             if len(self._anchors) >= 8:  # a stream of ever-changing sizes must not grow memory
                 self._anchors.clear()
-            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.device)
+            scale = self.checkpoint.config.anchor_scale
+            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.device, anchor_scale=scale)
         return self._anchors[canvas_hw]
 
     def _clock(self) -> float:

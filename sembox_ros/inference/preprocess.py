@@ -33,11 +33,14 @@ def place_image(image_hw: tuple[int, int], config: InputConfig) -> Placement:
     """Where an image of that size goes.
 
     Letterbox keeps the aspect ratio and trims the canvas to what the image covers, rounded up to a multiple of
-    128, so that a 4:3 image does not pay for the padding of a 2:1 canvas. Stretch fills the canvas.
+    128, so that a 4:3 image does not pay for the padding of a 2:1 canvas. Letterbox_fixed keeps all of the canvas,
+    for networks of one size. Stretch fills the canvas.
     """
     if config.resize == 'stretch':
         return Placement(image_hw, scaled_hw=config.size_hw, canvas_hw=config.size_hw)
     scaled_hw = fit_within(image_hw, config.size_hw)
+    if config.resize == 'letterbox_fixed':
+        return Placement(image_hw, scaled_hw=scaled_hw, canvas_hw=config.size_hw)
     height, width = (-(-s // SIZE_DIVISOR) * SIZE_DIVISOR for s in scaled_hw)
     return Placement(image_hw, scaled_hw=scaled_hw, canvas_hw=(height, width))
 

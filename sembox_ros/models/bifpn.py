@@ -18,20 +18,55 @@ class Fusion(nn.Module):
     """Fast normalised fusion: sum of relu(w_i) x_i over (sum of relu(w) + eps), then swish and a separable conv.
 
     EfficientDet section 3.3. One learned weight per input keeps every output between its inputs.
+
+    Args:
+        inputs: number of maps.
+        channels: of each.
+        weighted: False adds the maps as they are, as the published D6 and D7 do.
     """
 
-    def __init__(self, inputs: int, channels: int) -> None:
+    def __init__(self, inputs: int, channels: int, *, weighted: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(inputs))
+        self.weight = nn.Parameter(torch.ones(inputs)) if weighted else None
         self.conv = SeparableConv(channels, channels)
 
     def forward(self, *features: Tensor) -> Tensor:
         """Fuse maps of one shape (B, C, h, w) into one of that shape."""
+        if self.weight is None:
+            return self.conv(F.silu(torch.stack(features).sum(dim=0)))
         weight = F.relu(self.weight)
         weight = weight / (weight.sum() + FUSION_EPS)
         mixed = features[0] * weight[0]
         for index, feature in enumerate(features[1:], start=1):
             mixed = mixed + feature * weight[index]
+        return self.conv(F.silu(mixed))
+
+    def folded(self) -> nn.Module:
+        """The same function with its weights normalised once."""
+        return self if self.weight is None else FoldedFusion(self.weight, self.conv)
+
+
+class FoldedFusion(nn.Module):
+    """`Fusion` for evaluation: its weights already sum to (almost) one.
+
+    Args:
+        weight: the learned weights (inputs,).
+        conv: separable convolution after the swish.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor, conv: nn.Module) -> None:
+        super().__init__()
+        positive = F.relu(weight.detach())
+        self.register_buffer('weight', positive / (positive.sum() + FUSION_EPS))
+        self.conv = conv
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """As `Fusion.forward`."""
+        mixed = features[0] * self.weight[0]
+        for index, feature in enumerate(features[1:], start=1):
+            mixed = mixed + feature * self.weight[index]
         return self.conv(F.silu(mixed))
 
 
@@ -41,17 +76,18 @@ class BiFPNCell(nn.Module):
     Args:
         channels: channels of every level.
         outputs: how many levels to give, from p3 up; the others are not computed.
+        weighted: fuse with learned weights.
 
     Top-down, level l below the top:  t_l = fuse(x_l, up(t_{l+1}))
     Bottom-up, level l above the bottom: y_l = fuse(s_l, t_l, down(y_{l-1})); the top has no t of its own.
     """
 
-    def __init__(self, channels: int, outputs: int = len(LEVELS)) -> None:
+    def __init__(self, channels: int, outputs: int = len(LEVELS), *, weighted: bool = True) -> None:
         super().__init__()
         steps = len(LEVELS) - 1
-        self.top_down = nn.ModuleList(Fusion(2, channels) for _ in range(steps))  # p3, p4, p5, p6
+        self.top_down = nn.ModuleList(Fusion(2, channels, weighted=weighted) for _ in range(steps))  # p3, p4, p5, p6
         self.bottom_up = nn.ModuleList(  # p4, p5, p6, p7
-            Fusion(3 if i < steps - 1 else 2, channels) for i in range(outputs - 1)
+            Fusion(3 if i < steps - 1 else 2, channels, weighted=weighted) for i in range(outputs - 1)
         )
 
     def forward(self, inputs: Sequence[Tensor], skips: Sequence[Tensor]) -> list[Tensor]:
@@ -86,15 +122,24 @@ class BiFPN(nn.Module):
         channels: channels of every output.
         cells: number of cells.
         outputs: how many levels the last cell gives, from p3 up.
+        weighted: fuse with learned weights.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, cells: int, outputs: int = len(LEVELS)) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        cells: int,
+        outputs: int = len(LEVELS),
+        *,
+        weighted: bool = True,
+    ) -> None:
         super().__init__()
         self.project = nn.ModuleList(ConvNorm(c, channels) for c in in_channels)
         self.project_p6 = ConvNorm(in_channels[-1], channels)
         self.project_skip = nn.ModuleList(ConvNorm(c, channels) for c in in_channels[1:])
         self.cells = nn.ModuleList(
-            BiFPNCell(channels, outputs if i == cells - 1 else len(LEVELS)) for i in range(cells)
+            BiFPNCell(channels, outputs if i == cells - 1 else len(LEVELS), weighted=weighted) for i in range(cells)
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

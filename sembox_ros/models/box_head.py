@@ -45,9 +45,39 @@ class LevelSharedHead(nn.Module):
             norms: Any = self.norms[level]
             for conv, norm in zip(self.convs, norms, strict=True):
                 x = F.silu(norm(conv(x)))
-            x = self.last(x).permute(0, 2, 3, 1)  # (B, h, w, anchors x outputs)
-            flat.append(x.unflatten(-1, (ANCHORS_PER_CELL, self.outputs)).flatten(1, 3))
+            flat.append(_flatten_anchors(self.last(x), self.outputs))
         return torch.cat(flat, dim=1)
+
+    def folded(self) -> FoldedLevelHead:
+        """The same function with a tower for each level, ready for its norms to be folded away."""
+        return FoldedLevelHead(self)
+
+
+class FoldedLevelHead(nn.Module):
+    """`LevelSharedHead` for evaluation: each level has its own pointwise convolutions, into which its norms fold."""
+
+    def __init__(self, source: LevelSharedHead) -> None:
+        super().__init__()
+        self.outputs = source.outputs
+        convs: Any = source.convs
+        levels: Any = source.norms
+        self.towers = nn.ModuleList(
+            nn.Sequential(
+                *(nn.Sequential(*conv, norm, nn.SiLU(inplace=True)) for conv, norm in zip(convs, norms, strict=True))
+            )
+            for norms in levels
+        )
+        self.last = source.last
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """As `LevelSharedHead.forward`."""
+        flat = [self.last(tower(x)) for tower, x in zip(self.towers, pyramid, strict=True)]
+        return torch.cat([_flatten_anchors(x, self.outputs) for x in flat], dim=1)
+
+
+def _flatten_anchors(x: Tensor, outputs: int) -> Tensor:
+    """(B, anchors x outputs, h, w) to (B, h w anchors, outputs)."""
+    return x.permute(0, 2, 3, 1).unflatten(-1, (ANCHORS_PER_CELL, outputs)).flatten(1, 3)
 
 
 class BoxHead(nn.Module):

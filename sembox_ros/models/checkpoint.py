@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sembox_ros.config import SIZE_DIVISOR, InputConfig, ModelConfig, find_shared, from_mapping
 from sembox_ros.errors import CheckpointError, SemboxError
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
+from sembox_ros.models.checkpoint_file import (
+    FileHeader,
+    TensorDigest,
+    TensorEntry,
+    digest_metadata,
+    parse_json,
+    printable,
+    read_header,
+    read_tensor,
+)
 from sembox_ros.models.zoo import create_model, find_model
 
 FORMAT = 'sembox_ros'
 FORMAT_VERSION = 1
+MAX_NAME = 200  # characters of a class name
 BUNDLED = 'weights/sembox_b1_streets.safetensors'
 
 
@@ -54,25 +65,34 @@ class Checkpoint:
             ('semantic', self.labels.semantic, self.config.semantic_classes),
             ('detection', self.labels.detection, self.config.detection_classes),
         ):
-            if len(labels) != classes:
+            count = len(labels) if labels else 0  # a network that only detects has no semantic labels
+            if count != classes:
+                given = labels.name if labels else 'none'
                 raise CheckpointError(
-                    f"{name} label set '{labels.name}' has {len(labels)} names, but the model has {classes} classes"
+                    f"{name} label set '{given}' has {count} names, but the model has {classes} classes"
                 )
+        canvas_hw = getattr(self.model, 'canvas_hw', self.input.size_hw)  # of a network of one size
+        if canvas_hw != self.input.size_hw or (hasattr(self.model, 'canvas_hw') and self.input.resize == 'letterbox'):
+            raise CheckpointError(
+                f'input: {self.config.name} needs size_hw {canvas_hw} and resize letterbox_fixed or stretch, '
+                f'got {self.input.size_hw} and {self.input.resize}'
+            )
 
 
 def create_untrained(name: str = 'sembox_b1', *, input_config: InputConfig | None = None, seed: int = 0) -> Checkpoint:
-    """A zoo model with random weights: Cityscapes semantics beside COCO boxes.
+    """A zoo model with random weights: Cityscapes semantics, where it has any, beside COCO boxes.
 
     Raises:
         ConfigError: no such model.
     """
-    labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    config = find_model(name).config
+    labels = SceneLabels.linked_by_name(CITYSCAPES_19 if config.semantic_classes else None, COCO_90)
     config = dataclasses.replace(
-        find_model(name).config, semantic_classes=len(labels.semantic), detection_classes=len(labels.detection)
+        config, semantic_classes=len(labels.semantic_names), detection_classes=len(labels.detection)
     )
     model = create_model(config, seed=seed)
     calibrate_norms(model, seed=seed)
-    return Checkpoint(model.eval(), config, labels, input_config or InputConfig(), trained=False)
+    return Checkpoint(model.eval(), config, labels, input_config or find_model(name).input, trained=False)
 
 
 def calibrate_norms(model: nn.Module, *, seed: int) -> None:
@@ -82,10 +102,12 @@ def calibrate_norms(model: nn.Module, *, seed: int) -> None:
     the outputs no longer depend on the image; neither a picture nor a comparison of outputs would show anything.
     """
     generator = torch.Generator().manual_seed(seed)
-    count, size = 4, 3 * SIZE_DIVISOR  # 36 cells at p7: few values would give a variance that means nothing
-    images = torch.zeros(count, 3, size, size)
+    # 36 cells at p7: few values would give a variance that means nothing.
+    height, width = getattr(model, 'canvas_hw', (3 * SIZE_DIVISOR, 3 * SIZE_DIVISOR))
+    count = 1 if hasattr(model, 'canvas_hw') else 4  # networks of one size have a large one
+    images = torch.zeros(count, 3, height, width)
     for grain in (1, 8, 32, 128):
-        noise = torch.randn(count, 3, size // grain, size // grain, generator=generator)
+        noise = torch.randn(count, 3, height // grain, width // grain, generator=generator)
         images += noise.repeat_interleave(grain, dim=2).repeat_interleave(grain, dim=3) / 2
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -134,6 +156,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
             'metrics': json.dumps(dict(checkpoint.metrics)),
             'sha256': digest_tensors(tensors),
         }
+        described['sha256_metadata'] = digest_metadata(described)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
         os.close(handle)
@@ -154,6 +177,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: missing, not such a file, from a newer version, damaged, or its tensors do not fit
             the architecture that it names.
     """
+    return load_with_header(path)[0]
+
+
+def load_with_header(path: str | Path) -> tuple[Checkpoint, FileHeader]:
+    """As `load_checkpoint`, and what the file says of itself.
+
+    Raises:
+        CheckpointError: see `load_checkpoint`.
+    """
     path = Path(path)
     try:
         path = path.expanduser()
@@ -163,99 +195,130 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not found:
         raise CheckpointError(f'checkpoint: expected a .safetensors file, but {path} does not exist or is not a file')
     try:
-        with safe_open(str(path), framework='pt') as file:
-            described = file.metadata() or {}
-            _check_format(path, described)
-            config = from_mapping(ModelConfig, _parse(path, described, 'model'))
-            labels = SceneLabels.from_dict(_parse(path, described, 'labels'))
-            input_config = from_mapping(InputConfig, _parse(path, described, 'input'))
-            with torch.device('meta'):
-                model = create_model(config)  # shapes only: nothing is allocated before they are known to fit
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            _check_shapes(path, model, shapes)
-            tensors = {name: file.get_tensor(name) for name in shapes}
-            trained, recipe, metrics = (_parse(path, described, key) for key in ('trained', 'recipe', 'metrics'))
-    except CheckpointError:
-        raise
-    except SemboxError as error:
-        raise CheckpointError(f'{path}: {_one_line(error)}') from error
-    except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with path.open('rb') as file:
+            header = read_header(file)
+            return _load(file, header), header
+    except SemboxError as error:  # names inside come from the file and may hold anything
+        raise CheckpointError(f'{path}: {printable(error, limit=700)}') from error
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        reason = printable(error, limit=200) or type(error).__name__
         raise CheckpointError(f'{path}: not a readable .safetensors file ({reason}); copy it again') from error
-    if digest_tensors(tensors) != described.get('sha256'):
-        raise CheckpointError(f'{path}: sha256 of the tensors does not match; the file is damaged, copy it again')
-    _fill(path, model, tensors)
-    try:
-        return Checkpoint(model.eval(), config, labels, input_config, trained, recipe, metrics)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {_one_line(error)}') from error
 
 
-def _one_line(error: Exception) -> str:
-    """Its text; names inside may come from a file and hold line breaks."""
-    return ' '.join(str(error).split())
+def _load(file: BinaryIO, header: FileHeader) -> Checkpoint:
+    """Everything in the file, the cheap checks first."""
+    described = header.metadata
+    _check_format(described)
+    config = from_mapping(ModelConfig, _parse(described, 'model'))
+    labels = SceneLabels.from_dict(_parse(described, 'labels'))
+    input_config = from_mapping(InputConfig, _parse(described, 'input'))
+    trained, recipe, metrics = (_parse(described, key) for key in ('trained', 'recipe', 'metrics'))
+    _check_names(labels)
+    _check_plausible(config, header)
+    with torch.device('meta'):
+        model = create_model(config)  # shapes only: nothing is allocated before they are known to fit
+    _check_shapes(model, header.tensors)
+    if digest_metadata(described) != described.get('sha256_metadata'):
+        raise CheckpointError('sha256_metadata does not match the metadata; the file is damaged, copy it again')
+    _fill(model, _read_state(file, header, model))
+    return Checkpoint(model.eval(), config, labels, input_config, trained, recipe, metrics)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
-    digest = hashlib.sha256()
+    digest = TensorDigest()
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f'{name}:{tensor.dtype}:{tuple(tensor.shape)};'.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.add(name, tensors[name])
     return digest.hexdigest()
 
 
-def _check_format(path: Path, described: Mapping[str, str]) -> None:
+def _check_format(described: Mapping[str, str]) -> None:
     if described.get('format') != FORMAT:
-        raise CheckpointError(f'{path}: not a sembox_ros checkpoint, its metadata lacks format={FORMAT}')
+        raise CheckpointError(f'not a sembox_ros checkpoint, its metadata lacks format={FORMAT}')
     version = described.get('format_version', '')
-    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+    if not re.fullmatch('[1-9][0-9]{0,8}', version) or int(version) > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format version '{version}', but this sembox_ros reads up to {FORMAT_VERSION}; upgrade the package"
+            f"format version '{printable(version, limit=40)}', but this sembox_ros reads 1 to {FORMAT_VERSION}; "
+            'upgrade the package'
         )
 
 
-def _parse(path: Path, described: Mapping[str, str], key: str) -> Any:
+def _parse(described: Mapping[str, str], key: str) -> Any:
     """One JSON value of the metadata, of the type that its key has."""
     if key not in described:
-        raise CheckpointError(f"{path}: metadata '{key}' is missing; save it again with save_checkpoint")
+        raise CheckpointError(f"metadata '{key}' is missing; save it again with save_checkpoint")
     try:
-        value = json.loads(described[key])
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: metadata '{key}' is not JSON ({error})") from error
+        value = parse_json(described[key])
+    except ValueError as error:
+        raise CheckpointError(f"metadata '{key}' is not JSON ({error})") from error
     wanted = bool if key == 'trained' else dict
     if not isinstance(value, wanted):
         got = type(value).__name__
-        raise CheckpointError(f"{path}: metadata '{key}' should be a JSON {wanted.__name__}, got {got}")
+        raise CheckpointError(f"metadata '{key}' should be a JSON {wanted.__name__}, got {got}")
     return value
 
 
-def _check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_names(labels: SceneLabels) -> None:
+    """Names end up in messages, file names and terminals: no control characters, no half characters, no novels."""
+    for labelled in filter(None, (labels.semantic, labels.detection)):
+        for name in (labelled.name, *labelled.names):
+            if not name.isprintable() or len(name) > MAX_NAME:
+                raise CheckpointError(
+                    f'label set {printable(labelled.name, limit=40)!r}: expected printable names of up to {MAX_NAME} '
+                    f'characters, got {printable(name, limit=40)!r}'
+                )
+
+
+def _check_plausible(config: ModelConfig, header: FileHeader) -> None:
+    """Refuse an architecture that is far too large for the file before any of it is built.
+
+    One weight of each 1x1 convolution in the pyramid and in the class prediction is a fraction of what the
+    network has, so no file that fits is refused.
+    """
+    least = max(config.neck_cells * config.neck_channels**2, config.detection_classes * config.neck_channels)
+    if least > header.numbers:
+        raise CheckpointError(
+            f'its model needs more than {least} numbers ({config.neck_cells} cells of {config.neck_channels} channels, '
+            f'{config.detection_classes} box classes), but the file holds {header.numbers}'
+        )
+
+
+def _check_shapes(model: nn.Module, entries: Mapping[str, TensorEntry]) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = sorted(wanted.keys() - shapes.keys())
-    extra = sorted(shapes.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - entries.keys())
+    extra = sorted(entries.keys() - wanted.keys())
     if missing or extra:
         raise CheckpointError(
-            f'{path}: tensors do not fit the model: {len(missing)} missing (first: {missing[:1] or "-"}), '
+            f'tensors do not fit the model: {len(missing)} missing (first: {missing[:1] or "-"}), '
             f'{len(extra)} unknown (first: {extra[:1] or "-"})'
         )
     for name, shape in wanted.items():
-        if shapes[name] != shape:
-            raise CheckpointError(f"{path}: tensor '{name}': expected shape {shape}, got {shapes[name]}")
+        if entries[name].shape != shape:
+            raise CheckpointError(f"tensor '{name}': expected shape {shape}, got {entries[name].shape}")
 
 
-def _fill(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Move checked tensors into a model built on the meta device, in the model's dtypes."""
+def _read_state(file: BinaryIO, header: FileHeader, model: nn.Module) -> dict[str, Tensor]:
+    """Tensors in the model's dtypes; of the raw ones no more than one is held at a time."""
     wanted = model.state_dict()
-    state = {}
-    for name, tensor in tensors.items():
+    digest, state = TensorDigest(), {}
+    for name in sorted(header.tensors):
+        tensor = read_tensor(file, header.tensors[name])
         if tensor.is_floating_point() != wanted[name].is_floating_point():
-            raise CheckpointError(f"{path}: tensor '{name}': expected {wanted[name].dtype}, got {tensor.dtype}")
-        tensor = tensor.to(wanted[name].dtype)  # first: isfinite does not take all of torch's small floats
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: tensor '{name}' holds NaN or infinity; the training run diverged")
-        state[name] = tensor
+            raise CheckpointError(f"tensor '{name}': expected {wanted[name].dtype}, got {tensor.dtype}")
+        digest.add(name, tensor)
+        state[name] = tensor.to(wanted[name].dtype)
+    if digest.hexdigest() != header.metadata.get('sha256'):
+        raise CheckpointError('sha256 of the tensors does not match; the file is damaged, copy it again')
+    return state
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Move checked tensors into a model built on the meta device."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel():
+            extremes = torch.stack(tensor.aminmax())  # NaN shows in both; needs no memory, unlike isfinite
+            if not torch.isfinite(extremes).all():
+                raise CheckpointError(f"tensor '{name}' holds NaN or infinity; the training run diverged")
     model.load_state_dict(state, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

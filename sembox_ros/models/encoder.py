@@ -1,16 +1,25 @@
-"""EfficientNet b0..b7 as a feature extractor (Tan & Le 2019), from the package efficientnet_pytorch."""
+"""EfficientNet b0..b7 as a feature extractor (Tan & Le 2019), from the package efficientnet_pytorch.
+
+In two flavours: as TensorFlow trained it (and the ports of its weights), and as torchvision did. They differ in how
+strided convolutions are padded and in the batch norms' epsilon, so weights of one are not exact in the other.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from efficientnet_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from sembox_ros.config import suggest
 from sembox_ros.errors import ConfigError
 
-ENCODERS = tuple(f'efficientnet-b{i}' for i in range(8))
+TORCHVISION_PREFIX = 'torchvision-'
+VARIANTS = tuple(f'efficientnet-b{i}' for i in range(8))
+ENCODERS = (*VARIANTS, *(TORCHVISION_PREFIX + name for name in VARIANTS))
+# torchvision.models.efficientnet gives b5 to b7 TensorFlow's epsilon and the others torch's default.
+TORCHVISION_EPS = {name: 1e-3 if name[-1] in '567' else 1e-5 for name in VARIANTS}
 
 
 class SamePadConv(nn.Sequential):
@@ -42,24 +51,29 @@ def _plain_conv(conv: nn.Conv2d, padding: int) -> nn.Conv2d:
     return plain
 
 
-def _replace_library_layers(module: nn.Module) -> None:
-    """Swap the library's run-time padded convolutions and Python swish for torch's own, in place."""
+def _replace_library_layers(module: nn.Module, *, same: bool) -> None:
+    """Swap the library's run-time padded convolutions and Python swish for torch's own, in place.
+
+    Args:
+        module: changed in place.
+        same: pad strided convolutions as TensorFlow does, not by half the kernel on all sides.
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d):
-            same = child.kernel_size[0] // 2
-            plain = SamePadConv(child) if child.stride[0] == 2 else _plain_conv(child, padding=same)
+            strided = same and child.stride[0] == 2
+            plain = SamePadConv(child) if strided else _plain_conv(child, padding=child.kernel_size[0] // 2)
             setattr(module, name, plain)
         elif type(child).__name__ in ('MemoryEfficientSwish', 'Swish'):
             setattr(module, name, nn.SiLU())
         else:
-            _replace_library_layers(child)
+            _replace_library_layers(child, same=same)
 
 
 class EfficientNetEncoder(nn.Module):
     """Backbone that gives one feature map per scale.
 
     Args:
-        name: ``efficientnet-b0`` to ``efficientnet-b7``.
+        name: ``efficientnet-b0`` to ``efficientnet-b7``, or one of these after ``torchvision-``.
 
     Attributes:
         channels: channels of c2, c3, c4, c5.
@@ -74,7 +88,8 @@ class EfficientNetEncoder(nn.Module):
         super().__init__()
         if name not in ENCODERS:
             raise ConfigError(f"encoder: expected one of {', '.join(ENCODERS)}; got '{name}'{suggest(name, ENCODERS)}")
-        net = EfficientNet.from_name(name, image_size=None, include_top=False)
+        variant = name.removeprefix(TORCHVISION_PREFIX)
+        net = EfficientNet.from_name(variant, image_size=None, include_top=False)
         self.drop_connect_rate: float = net._global_params.drop_connect_rate
         self.stem, self.stem_norm, self.blocks = net._conv_stem, net._bn0, net._blocks
         self.activation = nn.SiLU(inplace=True)
@@ -83,7 +98,11 @@ class EfficientNetEncoder(nn.Module):
         ends = [i - 1 for i, stride in enumerate(strides) if stride == 2 and i > 0] + [len(strides) - 1]
         self.feature_blocks = tuple(ends[-4:])
         self.channels = tuple(self.blocks[i]._block_args.output_filters for i in self.feature_blocks)
-        _replace_library_layers(self)
+        _replace_library_layers(self, same=name == variant)
+        if name != variant:
+            for norm in self.modules():
+                if isinstance(norm, nn.BatchNorm2d):
+                    norm.eps = TORCHVISION_EPS[variant]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features [c2, c3, c4, c5] of (B, 3, H, W) images: (B, channels[i], H / strides[i], W / strides[i])."""
@@ -95,6 +114,13 @@ class EfficientNetEncoder(nn.Module):
             if index in self.feature_blocks:
                 features.append(x)
         return features
+
+
+def create_library_blocks(name: str) -> nn.ModuleList:
+    """The library's blocks of ``efficientnet-b0`` to ``-b7`` without weights, for the arguments that they carry."""
+    with torch.device('meta'):
+        blocks: nn.ModuleList = EfficientNet.from_name(name, image_size=None, include_top=False)._blocks
+    return blocks
 
 
 def _block_stride(block: nn.Module) -> int:

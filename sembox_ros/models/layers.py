@@ -16,12 +16,13 @@ def create_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class SeparableConv(nn.Sequential):
-    """Depthwise 3x3 without bias, pointwise with bias; optionally batch norm and swish. Keeps the size.
+    """Depthwise 3x3 without bias, pointwise with bias; optionally batch norm and swish.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        dilation: rows, columns; the padding follows it.
+        dilation: rows, columns.
+        padding: rows, columns on each side; None follows the dilation, which keeps the size.
         norm: append a batch norm.
         activation: append a swish (SiLU).
     """
@@ -32,12 +33,19 @@ class SeparableConv(nn.Sequential):
         out_channels: int,
         *,
         dilation: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] | None = None,
         norm: bool = True,
         activation: bool = False,
     ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(
-                in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False
+                in_channels,
+                in_channels,
+                3,
+                padding=dilation if padding is None else padding,
+                dilation=dilation,
+                groups=in_channels,
+                bias=False,
             ),
             nn.Conv2d(in_channels, out_channels, 1),
         ]

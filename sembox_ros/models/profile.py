@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sembox_ros.config import ModelConfig
+from sembox_ros.models.folding import fold
 from sembox_ros.models.zoo import create_model
 
 
@@ -29,12 +30,13 @@ class ComponentProfile:
     outputs: tuple[tuple[int, ...], ...]
 
 
-def profile_model(config: ModelConfig, size_hw: tuple[int, int]) -> list[ComponentProfile]:
+def profile_model(config: ModelConfig, size_hw: tuple[int, int], *, folded: bool = False) -> list[ComponentProfile]:
     """Profile each direct part of a model, on torch's meta device (shapes only).
 
     Args:
         config: architecture.
         size_hw: height and width of the input, divisible by 128.
+        folded: as `Predictor` runs it, after `models.folding.fold`.
 
     Raises:
         ConfigError: unknown model.
@@ -42,6 +44,8 @@ def profile_model(config: ModelConfig, size_hw: tuple[int, int]) -> list[Compone
     """
     with torch.device('meta'):
         model = create_model(config).eval()
+    if folded:
+        model = fold(model)
     outputs: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def record(name: str) -> None:

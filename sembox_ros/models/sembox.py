@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from sembox_ros.config import SIZE_DIVISOR, ModelConfig
-from sembox_ros.errors import InputError
+from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
 from sembox_ros.models.encoder import EfficientNetEncoder
@@ -22,12 +22,27 @@ class NetworkOutput(NamedTuple):
     Attributes:
         class_logits: (B, A, K) before the sigmoid, anchors in the order of `ops.anchors.create_anchors`.
         box_regression: (B, A, 4) dx, dy, dw, dh against the anchors.
-        semantic_logits: (B, K, H, W) before the softmax.
+        semantic_logits: (B, K, H, W) before the softmax; None from a network that only detects.
     """
 
     class_logits: Tensor
     box_regression: Tensor
-    semantic_logits: Tensor
+    semantic_logits: Tensor | None
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what the networks cannot halve seven times.
+
+    Raises:
+        InputError: not (B, 3, H, W) with H and W divisible by 128.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f'images: expected (B, 3, H, W), got {tuple(images.shape)}')
+    height, width = images.shape[2:]
+    if not height or not width or height % SIZE_DIVISOR or width % SIZE_DIVISOR:
+        raise InputError(
+            f'images: expected height and width divisible by {SIZE_DIVISOR}, got {height}x{width}; pad them'
+        )
 
 
 class SemanticBoxNet(nn.Module):
@@ -48,7 +63,7 @@ class SemanticBoxNet(nn.Module):
         box_neck: BiFPN,
         semantic_neck: BiFPN | None,
         box_head: BoxHead,
-        semantic_head: SemanticHead,
+        semantic_head: nn.Module,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -66,13 +81,7 @@ class SemanticBoxNet(nn.Module):
         Raises:
             InputError: another shape.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(f'images: expected (B, 3, H, W), got {tuple(images.shape)}')
-        height, width = images.shape[2:]
-        if not height or not width or height % SIZE_DIVISOR or width % SIZE_DIVISOR:
-            raise InputError(
-                f'images: expected height and width divisible by {SIZE_DIVISOR}, got {height}x{width}; pad them'
-            )
+        check_images(images)
         c2, c3, c4, c5 = self.encoder(images)
         pyramid = self.box_neck((c3, c4, c5))
         semantic = pyramid if self.semantic_neck is None else self.semantic_neck((c3, c4, c5))
@@ -81,7 +90,13 @@ class SemanticBoxNet(nn.Module):
 
 
 def create_sembox(config: ModelConfig) -> SemanticBoxNet:
-    """Build the network that `config` describes, with randomly initialised weights."""
+    """Build the network that `config` describes, with randomly initialised weights.
+
+    Raises:
+        ConfigError: it has no semantic classes.
+    """
+    if not config.semantic_classes:
+        raise ConfigError(f'semantic_classes: {config.name} needs at least one, got 0; efficientdet_* has none')
     encoder = EfficientNetEncoder(config.encoder)
     channels = config.neck_channels
 

@@ -9,16 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sembox_ros.config import ModelConfig, suggest
+from sembox_ros.config import InputConfig, ModelConfig, suggest
 from sembox_ros.errors import ConfigError
+from sembox_ros.models.efficientdet import SCALINGS, create_efficientdet, efficientdet_config, efficientdet_input
+from sembox_ros.models.semanticboxnet_v1 import V1_CONFIG, V1_INPUT, create_semanticboxnet_v1
 from sembox_ros.models.sembox import create_sembox
 
 
 class ModelEntry(NamedTuple):
-    """How a model is built and what its default configuration is."""
+    """How a model is built, and what its default configuration and input geometry are."""
 
     create: Callable[[ModelConfig], nn.Module]
     config: ModelConfig
+    input: InputConfig = InputConfig()
 
 
 def _sembox(name: str, channels: int, cells: int, depth: int) -> ModelEntry:
@@ -34,6 +37,12 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         'sembox_b1': _sembox('sembox_b1', 88, 4, 3),
         'sembox_b2': _sembox('sembox_b2', 112, 5, 3),
         'sembox_b3': _sembox('sembox_b3', 160, 6, 4),
+        'sembox_b4': _sembox('sembox_b4', 224, 7, 4),
+        'sembox_b5': _sembox('sembox_b5', 288, 7, 4),
+        'sembox_b6': _sembox('sembox_b6', 384, 8, 5),
+        'sembox_b7': _sembox('sembox_b7', 384, 8, 5),
+        'semanticboxnet_v1': ModelEntry(create_semanticboxnet_v1, V1_CONFIG, V1_INPUT),
+        **{n: ModelEntry(create_efficientdet, efficientdet_config(n), efficientdet_input(n)) for n in SCALINGS},
     }
 )
 

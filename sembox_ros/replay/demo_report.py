@@ -96,7 +96,7 @@ def write_video(recorded: Path, path: Path, stamps_ns: Sequence[int]) -> None:
 
 
 def write_sheet(
-    bag: Path, image_topic: str, recorded: Path, path: Path, recording: Recording, labels: LabelSet
+    bag: Path, image_topic: str, recorded: Path, path: Path, recording: Recording, labels: LabelSet | None
 ) -> None:
     """Input, class colours and overlay side by side for a few moments, with a legend."""
     stamps = recording.overlay_stamps_ns
@@ -115,8 +115,10 @@ def write_sheet(
         [f'{image_topic} (played)', 'segmentation/color', 'overlay'],
         CELL_HW,
     )
-    seen = [i for i, _ in recording.pixels.most_common() if i < len(labels)]
-    write_image(path, np.concatenate((sheet, draw_legend(labels, seen, sheet.shape[1]))))
+    if labels is not None:
+        seen = [i for i, _ in recording.pixels.most_common() if i < len(labels)]
+        sheet = np.concatenate((sheet, draw_legend(labels, seen, sheet.shape[1])))
+    write_image(path, sheet)
 
 
 def view_input(message: Any) -> np.ndarray:
@@ -135,7 +137,7 @@ def summarize(recording: Recording, labels: SceneLabels, *, trained: bool) -> di
     total = sum(recording.pixels.values()) or 1
     classes = {}
     for class_id, pixels in recording.pixels.most_common():
-        name = labels.semantic.names[class_id] if class_id < len(labels.semantic) else f'id {class_id}'
+        name = labels.semantic_names[class_id] if class_id < len(labels.semantic_names) else f'id {class_id}'
         classes[name] = round(pixels / total, 4)
     boxes = {labels.detection.names[int(i)]: n for i, n in recording.boxes.most_common()}
     return {

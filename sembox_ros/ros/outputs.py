@@ -34,6 +34,7 @@ FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
     OVERLAY: (Image, frozenset({'semantic', 'detections'})),
     DETECTIONS: (Detection2DArray, frozenset({'detections'})),
 }
+SEGMENTATION_TOPICS = frozenset({MASK, CONFIDENCE, COLOR})  # a network that only detects does not publish them
 LABEL_TOPICS = (SEMANTIC_LABELS, DETECTION_LABELS)
 
 _FRAME_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -45,7 +46,7 @@ class SceneOutputs:
 
     Args:
         node: owns the publishers.
-        labels: label sets of the checkpoint.
+        labels: label sets of the checkpoint; without a semantic one, nothing below ``segmentation/`` is published.
     """
 
     def __init__(self, node: LifecycleNode, labels: SceneLabels) -> None:
@@ -54,6 +55,8 @@ class SceneOutputs:
         self._publishers: dict[str, Any] = {}
         kinds = {topic: (kind, _FRAME_QOS) for topic, (kind, _) in FRAME_TOPICS.items()}
         kinds.update(dict.fromkeys(LABEL_TOPICS, (LabelInfo, _LABEL_QOS)))
+        if labels.semantic is None:
+            kinds = {t: kind for t, kind in kinds.items() if t not in SEGMENTATION_TOPICS | {SEMANTIC_LABELS}}
         for topic, (kind, qos) in kinds.items():
             self._publishers[topic] = node.create_lifecycle_publisher(
                 kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
@@ -67,7 +70,7 @@ class SceneOutputs:
 
     def wanted_topics(self) -> frozenset[str]:
         """Frame topics that somebody subscribes to now."""
-        return frozenset(t for t in FRAME_TOPICS if self._publishers[t].get_subscription_count() > 0)
+        return frozenset(t for t, p in self._publishers.items() if t in FRAME_TOPICS and p.get_subscription_count() > 0)
 
     def publish_labels(self, config: NodeConfig) -> None:
         """Publish both label sets; late joiners get them too. Called again when the score threshold changes."""
@@ -76,7 +79,8 @@ class SceneOutputs:
             (SEMANTIC_LABELS, self._labels.semantic, 0.0),
             (DETECTION_LABELS, self._labels.detection, config.score_threshold),
         ):
-            self._publishers[topic].publish(encode_label_info(labels, header, threshold=threshold))
+            if labels is not None:
+                self._publishers[topic].publish(encode_label_info(labels, header, threshold=threshold))
 
     def encode(
         self, topics: frozenset[str], image: np.ndarray, scene: Scene, header: Header, config: NodeConfig

@@ -102,6 +102,8 @@ def main(args: list[str] | None = None) -> None:
             with suppress(KeyboardInterrupt, ExternalShutdownException):
                 node = Recorder(writer, options.topics)
                 rclpy.spin(node)
+    except KeyboardInterrupt:
+        status = 130  # before the bag was open
     except (WriterError, SemboxError) as error:
         print(f'recorder: {options.out}: {error}', file=sys.stderr)
         status = 1

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from sembox_ros.config import DetectionConfig
+from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.errors import CheckpointError, ConfigError, InputError
 from sembox_ros.inference import predictor as predictor_module
 from sembox_ros.inference.predictor import STAGES, Predictor, choose_device, choose_dtype
-from sembox_ros.labels import CITYSCAPES_19
-from sembox_ros.models.checkpoint import load_checkpoint
+from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
+from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.types import Detections, Scene
 
 # Random weights are sure of nothing: take boxes of any score.
@@ -321,3 +324,65 @@ def test_cuda_agrees_with_the_cpu(tiny_checkpoint_path: Path, images: list[np.nd
         assert result.semantic is not None
         assert (result.semantic == scene.semantic).mean() > 0.97
     assert exact.device_memory_bytes() > 0
+
+
+class FixedNetwork(nn.Module):
+    """One box of known place, and a whole-image semantic output that is class 1 left and class 2 right."""
+
+    canvas_hw = (256, 256)
+
+    def __init__(self, anchor: int) -> None:
+        super().__init__()
+        self.anchor = anchor
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        self.seen.append(images)
+        anchors = len(create_anchors(self.canvas_hw))
+        class_logits = torch.full((len(images), anchors, 90), -20.0)
+        class_logits[:, self.anchor, 3] = 5.0
+        semantic_logits = torch.zeros(len(images), 20, 64, 128)
+        semantic_logits[:, 1, :, :64] = 9.0
+        semantic_logits[:, 2, :, 64:] = 9.0
+        return NetworkOutput(class_logits, torch.zeros(len(images), anchors, 4), semantic_logits)
+
+
+def test_boxes_lie_on_the_fixed_canvas_and_semantics_cover_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    anchors = create_anchors((256, 256))
+    inside = (anchors[:, :2] > 8).all(1) & (anchors[:, 2] < 200) & (anchors[:, 3] < 100)
+    network = FixedNetwork(int(inside.nonzero()[-1]))
+    config = ModelConfig(name='semanticboxnet_v1', semantic_classes=20)
+    geometry = InputConfig(size_hw=(256, 256), resize='letterbox_fixed', semantic_extent='image')
+    labels = SceneLabels.linked_by_name(CITYSCAPES_20, COCO_90)
+    predictor = Predictor(Checkpoint(network, config, labels, geometry), device='cpu', threads=1)
+    monkeypatch.setattr(predictor, '_model', network)
+    image = np.full((300, 600, 3), 200, np.uint8)
+    (scene,) = predictor.predict([image])
+    assert tuple(network.seen[0].shape) == (1, 3, 256, 256)  # not trimmed to 128 rows
+    assert (network.seen[0][:, :, 128:] == 0).all()
+    assert scene.detections is not None
+    # 600 pixels of the image are 256 of the canvas, in both directions.
+    wanted = anchors[network.anchor].numpy() * (600 / 256)
+    np.testing.assert_allclose(scene.detections.boxes_xyxy, wanted[None], rtol=1e-4)
+    assert scene.detections.class_ids.tolist() == [3]
+    assert scene.semantic is not None
+    assert scene.semantic.shape == (300, 600)
+    assert set(np.unique(scene.semantic[:, :297])) == {1}
+    assert set(np.unique(scene.semantic[:, 303:])) == {2}
+
+
+def test_fixed_canvas_gives_what_the_trimmed_one_gives(tiny_checkpoint_path: Path) -> None:
+    # It fills the canvas, so that only the geometry code differs.
+    image = photo(*load_checkpoint(tiny_checkpoint_path).input.size_hw, seed=4)
+    trimmed, fixed = (
+        with_input(tiny_checkpoint_path, resize=resize).predict([image], detection=ANY_BOX)[0]
+        for resize in ('letterbox', 'letterbox_fixed')
+    )
+    assert_same(trimmed, fixed)
+
+
+def test_network_runs_folded_and_the_checkpoint_keeps_its_norms(tiny_checkpoint_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint_path)
+    predictor = Predictor(checkpoint, device='cpu', threads=1)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in predictor._model.modules())
+    assert any(isinstance(part, nn.BatchNorm2d) for part in checkpoint.model.modules())

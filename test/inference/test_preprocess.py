@@ -53,6 +53,22 @@ def test_letterbox_canvas_is_the_smallest_that_holds_the_image(height: int, widt
         assert 0 <= canvas - scaled < 128
 
 
+@pytest.mark.parametrize(
+    ('image_hw', 'scaled_hw'),
+    [((1024, 2048), (384, 768)), ((480, 640), (576, 768)), ((2000, 500), (768, 192)), ((1, 1), (768, 768))],
+)
+def test_fixed_letterbox_keeps_the_canvas(image_hw: tuple[int, int], scaled_hw: tuple[int, int]) -> None:
+    config = InputConfig(size_hw=(768, 768), resize='letterbox_fixed')
+    assert place_image(image_hw, config) == Placement(image_hw, scaled_hw, (768, 768))
+
+
+def test_fixed_letterbox_has_the_image_top_left_and_zeros_after_normalisation() -> None:
+    batch, _ = run(constant(100, 200), InputConfig(size_hw=(256, 256), resize='letterbox_fixed'))
+    assert batch.shape == (1, 3, 256, 256)
+    assert (batch[:, :, :128] != 0).all()
+    assert (batch[:, :, 128:] == 0).all()
+
+
 def test_stretch_fills_the_canvas() -> None:
     config = InputConfig(size_hw=(256, 384), resize='stretch')
     for image_hw in ((1, 1), (480, 640), (3000, 2)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import InputError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, load_checkpoint, save_checkpoint
-from sembox_ros.models.zoo import create_model
+from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.postprocess import decode_detections, decode_semantic
 from sembox_ros.types import Placement
@@ -34,11 +36,15 @@ def _label_set(name: str, count: int) -> LabelSet:
 
 def create_subject(config: ModelConfig) -> Checkpoint:
     """A random network of that architecture with few classes, its norms calibrated so that signals survive."""
-    config = dataclasses.replace(config, semantic_classes=SEMANTIC_CLASSES, detection_classes=DETECTION_CLASSES)
+    semantic = _label_set('semantic', SEMANTIC_CLASSES) if config.semantic_classes else None
+    labels = SceneLabels(semantic, _label_set('detection', DETECTION_CLASSES), {0: 1} if semantic else {})
+    config = dataclasses.replace(
+        config, semantic_classes=len(labels.semantic_names), detection_classes=DETECTION_CLASSES
+    )
     model = create_model(config, seed=1)
     calibrate_norms(model, seed=1)
-    labels = SceneLabels(_label_set('semantic', SEMANTIC_CLASSES), _label_set('detection', DETECTION_CLASSES), {0: 1})
-    return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False, recipe={'seed': 1})
+    given_input = find_model(config.name).input if hasattr(model, 'canvas_hw') else InputConfig(size_hw=(128, 256))
+    return Checkpoint(model.eval(), config, labels, given_input, trained=False, recipe={'seed': 1})
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -47,7 +53,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def run(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    return tuple(model(images))
+    """The outputs that the network has; one that only detects gives no semantic logits."""
+    return given(model(images))
+
+
+def given(outputs: NetworkOutput) -> tuple[Tensor, ...]:
+    return tuple(tensor for tensor in outputs if tensor is not None)
 
 
 def largest_difference(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> float:
@@ -57,16 +68,22 @@ def largest_difference(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) ->
 
 
 class ModelContract:
-    """Tests of one network, given by the fixture `subject`."""
+    """Tests of one network, given by the fixture `subject`.
+
+    A network of one size sets `canvas_hw` and overrides the tests of sizes.
+    """
+
+    canvas_hw: ClassVar[tuple[int, int]] = (128, 256)
 
     @pytest.mark.parametrize('size_hw', [(128, 128), (128, 384), (256, 128)])
     def test_output_shapes(self, subject: Checkpoint, size_hw: tuple[int, int]) -> None:
-        class_logits, box_regression, semantic_logits = run(subject.model, noise(2, 3, *size_hw))
+        outputs = run(subject.model, noise(2, 3, *size_hw))
         anchors = len(create_anchors(size_hw))
-        assert class_logits.shape == (2, anchors, DETECTION_CLASSES)
-        assert box_regression.shape == (2, anchors, 4)
-        assert semantic_logits.shape == (2, SEMANTIC_CLASSES, *size_hw)
-        for tensor in (class_logits, box_regression, semantic_logits):
+        shapes = [(2, anchors, DETECTION_CLASSES), (2, anchors, 4)]
+        if subject.labels.semantic is not None:
+            shapes.append((2, SEMANTIC_CLASSES, *size_hw))
+        assert [tuple(tensor.shape) for tensor in outputs] == shapes
+        for tensor in outputs:
             assert tensor.dtype == torch.float32
             assert torch.isfinite(tensor).all()
 
@@ -76,7 +93,7 @@ class ModelContract:
             torch.manual_seed(0)
             # Stochastic depth skips a block for some images; with six, none is skipped for all.
             outputs = model(noise(6, 3, 128, 128) + noise(6, 3, 1, 1, seed=1))
-        sum((tensor * noise(*tensor.shape, seed=i)).sum() for i, tensor in enumerate(outputs)).backward()
+        sum((tensor * noise(*tensor.shape, seed=i)).sum() for i, tensor in enumerate(given(outputs))).backward()
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         assert len(gradients) > 200
         assert [name for name, gradient in gradients.items() if gradient is None] == []
@@ -91,7 +108,7 @@ class ModelContract:
     def test_checkpoint_round_trip_is_bit_exact(self, subject: Checkpoint, tmp_path: Path) -> None:
         save_checkpoint(subject, tmp_path / 'model.safetensors')
         loaded = load_checkpoint(tmp_path / 'model.safetensors')
-        images = noise(1, 3, 128, 256)
+        images = noise(1, 3, *self.canvas_hw)
         for before, after in zip(run(subject.model, images), run(loaded.model, images), strict=True):
             assert torch.equal(before, after)
         for field in dataclasses.fields(Checkpoint):
@@ -107,41 +124,42 @@ class ModelContract:
         assert half.stat().st_size < 0.55 * full.stat().st_size
         loaded = load_checkpoint(half)
         assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
-        images = noise(1, 3, 128, 256)
+        images = noise(1, 3, *self.canvas_hw)
         for exact, rounded in zip(run(subject.model, images), run(loaded.model, images), strict=True):
             assert float((exact - rounded).std() / exact.std()) < 0.1
 
     def test_evaluation_is_deterministic(self, subject: Checkpoint) -> None:
-        images = noise(1, 3, 128, 256)
+        images = noise(1, 3, *self.canvas_hw)
         for first, second in zip(run(subject.model, images), run(subject.model, images), strict=True):
             assert torch.equal(first, second)
 
     def test_image_alone_gives_what_it_gives_in_a_batch(self, subject: Checkpoint) -> None:
-        images = noise(3, 3, 128, 256)
+        images = noise(3, 3, *self.canvas_hw)
         batch = run(subject.model, images)
         for index in range(3):
             alone = run(subject.model, images[index : index + 1])
             assert largest_difference(tuple(t[index : index + 1] for t in batch), alone) < 1e-3
 
     def test_outputs_depend_on_the_image(self, subject: Checkpoint) -> None:
-        first, second = (run(subject.model, noise(1, 3, 128, 256, seed=seed)) for seed in (0, 1))
+        first, second = (run(subject.model, noise(1, 3, *self.canvas_hw, seed=seed)) for seed in (0, 1))
         for a, b in zip(first, second, strict=True):
             assert float((a - b).std()) > 1e-3
 
     @pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e30])
     def test_non_finite_images_end_in_finite_boxes(self, subject: Checkpoint, bad: float) -> None:
-        images = noise(1, 3, 128, 256)
+        images = noise(1, 3, *self.canvas_hw)
         images[:, :, 40:60, 100:140] = bad
-        class_logits, box_regression, semantic_logits = run(subject.model, images)
-        placement = Placement((100, 200), scaled_hw=(128, 256), canvas_hw=(128, 256))
+        class_logits, box_regression, *semantic = run(subject.model, images)
+        placement = Placement((100, 200), scaled_hw=self.canvas_hw, canvas_hw=self.canvas_hw)
         found = decode_detections(
-            class_logits[0], box_regression[0], create_anchors((128, 256)), placement,
+            class_logits[0], box_regression[0], create_anchors(self.canvas_hw), placement,
             score_threshold=0.0, nms_iou_threshold=0.5, max_detections=100,
         )  # fmt: skip
         assert np.isfinite(found.boxes_xyxy).all()
         assert np.isfinite(found.scores).all()
-        ids, _ = decode_semantic(semantic_logits[0], placement, with_confidence=True)
-        assert ids.max() < SEMANTIC_CLASSES
+        for logits in semantic:
+            ids, _ = decode_semantic(logits[0], placement, with_confidence=True)
+            assert ids.max() < SEMANTIC_CLASSES
 
     @pytest.mark.parametrize(
         ('shape', 'words'),
@@ -161,12 +179,12 @@ class ModelContract:
             assert word in str(caught.value)
 
     def test_empty_batch_gives_empty_outputs(self, subject: Checkpoint) -> None:
-        outputs = run(subject.model, torch.zeros(0, 3, 128, 128))
-        full = run(subject.model, torch.zeros(1, 3, 128, 128))
+        outputs = run(subject.model, torch.zeros(0, 3, *self.canvas_hw))
+        full = run(subject.model, torch.zeros(1, 3, *self.canvas_hw))
         assert [t.shape for t in outputs] == [(0, *t.shape[1:]) for t in full]
 
     def test_bfloat16_runs_and_stays_close(self, subject: Checkpoint) -> None:
-        images = noise(1, 3, 128, 128)
+        images = noise(1, 3, *self.canvas_hw)
         half = copy.deepcopy(subject.model).to(torch.bfloat16)
         outputs = run(half, images.to(torch.bfloat16))
         for tensor, exact in zip(outputs, run(subject.model, images), strict=True):

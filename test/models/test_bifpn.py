@@ -119,3 +119,11 @@ def test_only_the_first_cell_reads_p4_and_p5_through_projections_of_their_own() 
 @pytest.mark.parametrize('cells', [1, 3])
 def test_cells_are_stacked(cells: int) -> None:
     assert len(BiFPN((4, 5, 6), 8, cells).cells) == cells
+
+
+@torch.no_grad()
+def test_unweighted_fusion_is_the_plain_sum() -> None:
+    fusion = Fusion(3, 8, weighted=False).eval()
+    assert 'weight' not in fusion.state_dict()
+    features = [torch.randn(1, 8, 4, 6) for _ in range(3)]
+    torch.testing.assert_close(fusion(*features), fusion.conv(nn.functional.silu(sum(features))))

@@ -28,6 +28,7 @@ from sembox_ros.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from sembox_ros.models.checkpoint_file import digest_metadata
 from sembox_ros.models.zoo import MODELS, create_model
 
 Metadata = dict[str, str]
@@ -70,12 +71,14 @@ def read_metadata(path: Path) -> Metadata:
     return metadata
 
 
-def write_with_metadata(source: Path, target: Path, change: Callable[[Metadata], Any]) -> Path:
-    """Copy a checkpoint with other metadata and the very same tensors."""
+def write_with_metadata(source: Path, target: Path, change: Callable[[Metadata], Any], *, rehash: bool = True) -> Path:
+    """Copy a checkpoint with other metadata, a matching (or the old) digest of it, and the very same tensors."""
     data = source.read_bytes()
     end = 8 + struct.unpack('<Q', data[:8])[0]
     header = json.loads(data[8:end])
     change(header['__metadata__'])
+    if rehash:
+        header['__metadata__']['sha256_metadata'] = digest_metadata(header['__metadata__'])
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % 8)
     target.write_bytes(struct.pack('<Q', len(text)) + text + data[end:])
@@ -88,6 +91,7 @@ def write_with_tensors(source: Path, target: Path, change: Callable[[Tensors], A
     change(tensors)
     if rehash:
         metadata['sha256'] = digest_tensors(tensors)
+        metadata['sha256_metadata'] = digest_metadata(metadata)
     save_file(tensors, target, metadata)
     return target
 
@@ -187,7 +191,7 @@ def test_one_flipped_bit_in_the_tensors(saved: Path, tmp_path: Path, place: int)
         ({'sha256': None}, ('sha256',)),
         *(({key: None}, (f"'{key}' is missing",)) for key in KEYS),
         ({'model': '{not json'}, ("'model' is not JSON",)),
-        ({'labels': '[' * 100_000}, ("'labels' is not JSON",)),
+        ({'labels': '[' * 90_000}, ("'labels' is not JSON",)),
         ({'model': '[]'}, ("'model'", 'dict', 'list')),
         ({'labels': '"text"'}, ("'labels'", 'dict', 'str')),
         ({'input': 'null'}, ("'input'", 'dict', 'NoneType')),
@@ -252,7 +256,8 @@ def test_checkpoint_itself_refuses_labels_that_do_not_fit(tiny: Checkpoint) -> N
         (lambda t: t[BIAS].fill_(torch.nan), (BIAS, 'NaN')),
         (lambda t: t[BIAS][3:4].fill_(torch.inf), (BIAS, 'infinity')),
         (lambda t: t.update({BIAS: torch.full((18,), 1e300, dtype=torch.float64)}), (BIAS, 'infinity')),
-        (lambda t: t.update({BIAS: torch.full((18,), torch.nan).to(torch.float8_e4m3fn)}), (BIAS, 'NaN')),
+        (lambda t: t.update({BIAS: torch.zeros(18).to(torch.float8_e4m3fn)}), (BIAS, 'F32', 'F8_E4M3')),
+        (lambda t: t.update({BIAS: torch.zeros(18, dtype=torch.uint8)}), (BIAS, 'F32', 'U8')),
         (lambda t: t.update({BIAS: torch.zeros(18, dtype=torch.int64)}), (BIAS, 'float32', 'int64')),
         (
             lambda t: t.update({'encoder.stem_norm.num_batches_tracked': torch.tensor(1.0)}),
@@ -271,53 +276,6 @@ def test_tensors_that_are_refused(
 def test_changed_tensor_with_the_old_digest(saved: Path, tmp_path: Path) -> None:
     path = write_with_tensors(saved, tmp_path / 'old.safetensors', lambda t: t[BIAS].add_(1), rehash=False)
     assert 'sha256' in refusal(path)
-
-
-def test_eight_bit_tensors_load(saved: Path, tmp_path: Path) -> None:
-    path = write_with_tensors(
-        saved, tmp_path / 'small.safetensors', lambda t: t.update({BIAS: t[BIAS].to(torch.float8_e4m3fn)})
-    )
-    assert load_checkpoint(path).model.state_dict()[BIAS].dtype == torch.float32
-
-
-def mutate(data: bytearray, generator: random.Random, header_end: int) -> bytearray:
-    """Some damage, mostly in the header, where the structure is."""
-    kind = generator.randrange(8)
-    if kind == 0:
-        return data[: generator.randrange(len(data))]
-    if kind == 1:
-        return data + generator.randbytes(generator.randrange(1, 50))
-    if kind == 2:
-        data[:8] = struct.pack('<Q', generator.choice((0, 1, header_end, header_end - 7, 2**31, 2**63, 2**64 - 1)))
-        return data
-    if kind == 3:
-        del data[(start := generator.randrange(header_end)) : start + generator.randrange(1, 20)]
-        return data
-    if kind == 4:  # a digit, so that numbers change and the JSON stays JSON
-        digits = [i for i in range(8, header_end) if 48 <= data[i] <= 57]
-        for _ in range(generator.randrange(1, 4)):
-            data[generator.choice(digits)] = generator.randrange(48, 58)
-        return data
-    if kind == 5:  # a letter of a name or a word
-        letters = [i for i in range(8, header_end) if 97 <= data[i] <= 122]
-        for _ in range(generator.randrange(1, 4)):
-            data[generator.choice(letters)] = generator.randrange(97, 123)
-        return data
-    end = header_end if kind == 6 else len(data)
-    for _ in range(generator.randrange(1, 6)):
-        data[generator.randrange(end)] = generator.randrange(256)
-    return data
-
-
-def test_no_damaged_file_raises_anything_but_checkpoint_error(saved: Path, tmp_path: Path) -> None:
-    original = saved.read_bytes()
-    header_end = 8 + struct.unpack('<Q', original[:8])[0]
-    path = tmp_path / 'damaged.safetensors'
-    refused = 0
-    for seed in range(150):
-        path.write_bytes(mutate(bytearray(original), random.Random(seed), header_end))
-        refused += is_refused(path, seed)
-    assert refused > 120
 
 
 @pytest.mark.parametrize('key', KEYS)

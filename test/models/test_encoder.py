@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sembox_ros.errors import ConfigError
-from sembox_ros.models.encoder import ENCODERS, EfficientNetEncoder, SamePadConv
+from sembox_ros.models.encoder import ENCODERS, TORCHVISION_PREFIX, EfficientNetEncoder, SamePadConv
 
 # Channels of c2..c5: width coefficients 1.0, 1.0, 1.1, ... 2.0 of the paper on 24, 40, 112 and 320.
 CHANNELS = {
@@ -66,10 +66,10 @@ def test_channels_and_strides(name: str) -> None:
     with torch.device('meta'):
         encoder = EfficientNetEncoder(name)
         features = encoder(torch.empty(2, 3, 128, 256))
-    assert encoder.channels == CHANNELS[name]
+    assert encoder.channels == CHANNELS[name.removeprefix(TORCHVISION_PREFIX)]
     assert [tuple(f.shape) for f in features] == [
         (2, channels, 128 // stride, 256 // stride)
-        for channels, stride in zip(CHANNELS[name], (4, 8, 16, 32), strict=True)
+        for channels, stride in zip(CHANNELS[name.removeprefix(TORCHVISION_PREFIX)], (4, 8, 16, 32), strict=True)
     ]
 
 

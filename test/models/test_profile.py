@@ -37,7 +37,7 @@ def test_parameters_of_the_parts_are_all_there_are(name: str) -> None:
     config = MODELS[name].config
     with torch.device('meta'):
         model = create_model(config)
-    assert sum(part.parameters for part in profile_model(config, (128, 128))) == sum(
+    assert sum(part.parameters for part in profile_model(config, MODELS[name].input.size_hw)) == sum(
         p.numel() for p in model.parameters()
     )
 

@@ -17,7 +17,16 @@ pytest.register_assert_rewrite('contract')
 from contract import ModelContract, create_subject  # noqa: E402  (asserts explain themselves only if told before)
 
 SHARED_NECK = dataclasses.replace(MODELS['sembox_b1'].config, separate_semantic_neck=False)
-SUBJECTS = {**{name: entry.config for name, entry in MODELS.items()}, 'sembox_b1-shared_neck': SHARED_NECK}
+# The published D7's way of fusing and its anchors, at a size that a test can afford.
+SMALL_D7 = dataclasses.replace(
+    MODELS['efficientdet_d7'].config, encoder='efficientnet-b0', neck_channels=32, neck_cells=2, box_head_depth=2
+)
+# The larger ones differ from these in numbers only; all are built once below.
+SUBJECTS = {
+    **{name: MODELS[name].config for name in ('sembox_b0', 'sembox_b1', 'sembox_b2', 'sembox_b3', 'efficientdet_d0')},
+    'sembox_b1-shared_neck': SHARED_NECK,
+    'efficientdet_d7-small': SMALL_D7,
+}
 
 
 @pytest.fixture(scope='module', params=SUBJECTS)
@@ -32,6 +41,25 @@ class TestZoo(ModelContract):
 @pytest.mark.parametrize('name', MODELS)
 def test_entry_carries_its_own_name(name: str) -> None:
     assert find_model(name).config.name == name
+
+
+# For 90 classes, with the original's modules counted.
+@pytest.mark.parametrize(('name', 'parameters'), [('efficientdet_d0', 3_880_067), ('efficientdet_d1', 6_625_898)])
+def test_efficientdet_has_the_parameters_of_the_original(name: str, parameters: int) -> None:
+    assert sum(part.parameters for part in profile_model(MODELS[name].config, (128, 128))) == parameters
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_every_model_can_be_built(name: str) -> None:
+    with torch.device('meta'):
+        model = create_model(MODELS[name].config)
+    assert sum(p.numel() for p in model.parameters()) > 1_000_000
+
+
+@pytest.mark.parametrize(('name', 'classes'), [('efficientdet_d0', 19), ('sembox_b0', 0)])
+def test_semantic_classes_must_suit_the_model(name: str, classes: int) -> None:
+    with pytest.raises(ConfigError, match=f'semantic_classes.*got {classes}'):
+        create_model(dataclasses.replace(MODELS[name].config, semantic_classes=classes))
 
 
 def test_unknown_model_names_a_close_one_and_all() -> None:

@@ -73,7 +73,8 @@ def test_the_recorder_refuses_to_overwrite(tmp_path: Path):
 
 def test_the_recorder_ends_on_a_signal_with_a_readable_bag(tmp_path: Path):
     recorder = run_module('recorder', str(tmp_path / 'out'), '/rosout')
-    wait_until(lambda: any(tmp_path.glob('out/*.mcap')), 'the bag file')  # from here on nothing may be lost
+    assert recorder.stdout is not None
+    wait_until(lambda: 'recording /rosout' in recorder.stdout.readline(), 'the recorder to listen')
     recorder.send_signal(2)
     output, _ = recorder.communicate(timeout=20)
     assert recorder.returncode == 0, output

@@ -1,0 +1,88 @@
+"""What a checkpoint says of itself, as a table; every text in it comes from a file and is shown as plain text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sembox_ros.labels import LabelSet, SceneLabels
+from sembox_ros.models.checkpoint import Checkpoint
+from sembox_ros.models.checkpoint_file import FileHeader, printable
+
+MAX_ENTRIES = 24  # of the recipe or the metrics
+MAX_VALUE = 160  # characters of one of their values
+
+
+def model_card(path: str | Path, checkpoint: Checkpoint, header: FileHeader) -> Table:
+    """A two-column table: what it is, what it was made for, how it was checked."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style='bold', no_wrap=True)
+    table.add_column(overflow='fold')
+    for title, value in (
+        ('file', f'{path} ({header.file_bytes / 1e6:.1f} MB)'),
+        *_model_rows(checkpoint, header),
+        *_label_rows(checkpoint.labels),
+        *_input_rows(checkpoint),
+        *_free_rows('metric', checkpoint.metrics),
+        *_free_rows('recipe', checkpoint.recipe),
+        ('format', f'version {header.metadata["format_version"]}'),
+        ('sha256', f'{header.metadata["sha256"]}'),
+    ):
+        table.add_row(Text(printable(title, limit=40)), Text(printable(value)))
+    return table
+
+
+def _model_rows(checkpoint: Checkpoint, header: FileHeader) -> Iterator[tuple[str, str]]:
+    config = checkpoint.config
+    state = 'trained' if checkpoint.trained else 'UNTRAINED'
+    yield 'model', f'{state} {config.name} (encoder {config.encoder})'
+    if not checkpoint.trained:
+        yield '', 'its weights are random: what it finds means nothing'
+    formats = Counter(entry.dtype for entry in header.tensors.values())
+    parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    kinds = ', '.join(f'{count} {name}' for name, count in sorted(formats.items()))
+    yield 'weights', f'{parameters:,} parameters; tensors: {kinds}'
+
+
+def _label_rows(labels: SceneLabels) -> Iterator[tuple[str, str]]:
+    yield 'masks', _describe(labels.semantic) if labels.semantic else 'none, the network only detects'
+    yield 'boxes', _describe(labels.detection)
+    if labels.semantic:
+        names = labels.semantic.names
+        linked = (f'{labels.detection.names[d]} = {names[s]}' for d, s in labels.thing_links.items())
+        yield 'box = mask', ', '.join(linked) or '-'
+
+
+def _describe(labels: LabelSet) -> str:
+    """Name, size and the first few names of a set."""
+    first = ', '.join(labels.names[:6])
+    return f'{labels.name}: {len(labels)} classes, {sum(labels.is_thing)} things ({first}{", …" * (len(labels) > 6)})'
+
+
+def _input_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    shape = checkpoint.input
+    yield 'input', f'{shape.size_hw[0]}x{shape.size_hw[1]} (HxW), {shape.resize}, {shape.channel_order} channels'
+    yield 'mean, std', f'{_numbers(shape.mean)} and {_numbers(shape.std)}, of values scaled to 0..1'
+    yield 'mask covers', f'the {shape.semantic_extent}'
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ' '.join(f'{value:.6g}' for value in values)
+
+
+def _free_rows(title: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Entries of free form, as many as fit."""
+    if not values:
+        yield title, '-'
+    for index, (name, value) in enumerate(values.items()):
+        if index == MAX_ENTRIES:
+            yield '', f'and {len(values) - MAX_ENTRIES} more'
+            break
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield title if index == 0 else '', f'{printable(name, limit=60)}: {printable(text, limit=MAX_VALUE)}'

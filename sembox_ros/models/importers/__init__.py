@@ -1,0 +1,83 @@
+"""Published weights of other projects become checkpoints. To add a source: write its file, add it to `IMPORTERS`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from sembox_ros.config import suggest
+from sembox_ros.errors import ConfigError
+from sembox_ros.labels import SceneLabels
+from sembox_ros.models.checkpoint import Checkpoint
+from sembox_ros.models.efficientdet import SCALINGS
+from sembox_ros.models.importers import efficientdet, encoders, semanticboxnet
+from sembox_ros.models.importers.mapping import ImportPlan
+from sembox_ros.models.importers.pth import read_pth
+from sembox_ros.models.zoo import create_model
+
+__all__ = ['IMPORTERS', 'ImportPlan', 'find_plan', 'import_state', 'read_pth']
+
+VARIANTS = tuple(f'b{i}' for i in range(8))
+
+IMPORTERS: Mapping[str, Callable[[], ImportPlan]] = MappingProxyType(
+    {
+        **{name.replace('_', '-'): partial(efficientdet.create_plan, name) for name in SCALINGS},
+        'semanticboxnet': semanticboxnet.create_plan,
+        **{f'efficientnet-{v}': partial(encoders.create_plan, v) for v in VARIANTS},
+        **{f'torchvision:efficientnet_{v}': partial(encoders.create_torchvision_plan, v) for v in VARIANTS},
+    }
+)
+
+
+def find_plan(source: str) -> ImportPlan:
+    """The plan of that source.
+
+    Raises:
+        ConfigError: there is none; the message lists what there is.
+    """
+    if source in IMPORTERS:
+        return IMPORTERS[source]()
+    known = ', '.join(IMPORTERS)
+    if source.startswith('torchvision:'):
+        raise ConfigError(
+            f"source '{source}': of torchvision's networks only EfficientNet b0 to b7 fit an encoder of this package"
+            f'{suggest(source, IMPORTERS)}; expected one of: {known}'
+        )
+    raise ConfigError(f"source '{source}' is unknown{suggest(source, IMPORTERS)}; expected one of: {known}")
+
+
+def import_state(state: Mapping[str, Tensor], source: str, labels: SceneLabels | None = None) -> Checkpoint:
+    """A checkpoint from another project's state dict.
+
+    Args:
+        state: its keys and tensors, as `read_pth` gives them.
+        source: one of `IMPORTERS`.
+        labels: what the class ids mean; None takes what the published weights were trained on.
+
+    Returns:
+        The network in evaluation mode. Where the source fills only a part of it, the rest keeps its random
+        weights and `trained` is False; the recipe says which part was imported.
+
+    Raises:
+        ConfigError: unknown source, or label sets that the network cannot have.
+        CheckpointError: a key is missing or left over, or a tensor does not fit.
+    """
+    plan = find_plan(source)
+    labels = labels or plan.labels
+    config = dataclasses.replace(
+        plan.config, semantic_classes=len(labels.semantic_names), detection_classes=len(labels.detection)
+    )
+    with torch.device('meta'):
+        shapes = create_model(config)
+    tensors = plan.key_map.apply(state, shapes.get_submodule(plan.part))
+    model = create_model(config) if plan.part else shapes
+    model.get_submodule(plan.part).load_state_dict(tensors, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    recipe = {'imported_from': source, 'imported_part': plan.part or 'all', 'imported_tensors': len(tensors)}
+    return Checkpoint(model.eval(), config, labels, plan.input, trained=not plan.part, recipe=recipe)
