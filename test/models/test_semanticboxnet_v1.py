@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -41,15 +40,6 @@ NARROW = dataclasses.replace(
     V1_CONFIG, encoder='efficientnet-b0', neck_channels=16, neck_cells=2, box_head_depth=1, semantic_channels=8
 )
 UNREAD = ('semantic_neck.cells.1.bottom_up.2.', 'semantic_neck.cells.1.bottom_up.3.')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make small networks many times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='module')
