@@ -35,11 +35,7 @@ class Fusion(nn.Module):
         if self.weight is None:
             return self.conv(F.silu(torch.stack(features).sum(dim=0)))
         weight = F.relu(self.weight)
-        weight = weight / (weight.sum() + FUSION_EPS)
-        mixed = features[0] * weight[0]
-        for index, feature in enumerate(features[1:], start=1):
-            mixed = mixed + feature * weight[index]
-        return self.conv(F.silu(mixed))
+        return self.conv(F.silu(_weighted_sum(features, weight / (weight.sum() + FUSION_EPS))))
 
     def folded(self) -> nn.Module:
         """The same function with its weights normalised once."""
@@ -64,10 +60,15 @@ class FoldedFusion(nn.Module):
 
     def forward(self, *features: Tensor) -> Tensor:
         """As `Fusion.forward`."""
-        mixed = features[0] * self.weight[0]
-        for index, feature in enumerate(features[1:], start=1):
-            mixed = mixed + feature * self.weight[index]
-        return self.conv(F.silu(mixed))
+        return self.conv(F.silu(_weighted_sum(features, self.weight)))
+
+
+def _weighted_sum(features: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """Sum of maps of one shape (B, C, h, w), each times its number in `weight` (inputs,)."""
+    mixed = features[0] * weight[0]
+    for index, feature in enumerate(features[1:], start=1):
+        mixed = mixed + feature * weight[index]
+    return mixed
 
 
 class BiFPNCell(nn.Module):

@@ -85,14 +85,15 @@ def create_untrained(name: str = 'sembox_b1', *, input_config: InputConfig | Non
     Raises:
         ConfigError: no such model.
     """
-    config = find_model(name).config
+    entry = find_model(name)
+    config = entry.config
     labels = SceneLabels.linked_by_name(CITYSCAPES_19 if config.semantic_classes else None, COCO_90)
     config = dataclasses.replace(
         config, semantic_classes=len(labels.semantic_names), detection_classes=len(labels.detection)
     )
     model = create_model(config, seed=seed)
     calibrate_norms(model, seed=seed)
-    return Checkpoint(model.eval(), config, labels, input_config or find_model(name).input, trained=False)
+    return Checkpoint(model.eval(), config, labels, input_config or entry.input, trained=False)
 
 
 def calibrate_norms(model: nn.Module, *, seed: int) -> None:
@@ -320,5 +321,3 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             if not torch.isfinite(extremes).all():
                 raise CheckpointError(f"tensor '{name}' holds NaN or infinity; the training run diverged")
     model.load_state_dict(state, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)

@@ -77,7 +77,5 @@ def import_state(state: Mapping[str, Tensor], source: str, labels: SceneLabels |
     tensors = plan.key_map.apply(state, shapes.get_submodule(plan.part))
     model = create_model(config) if plan.part else shapes
     model.get_submodule(plan.part).load_state_dict(tensors, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
     recipe = {'imported_from': source, 'imported_part': plan.part or 'all', 'imported_tensors': len(tensors)}
     return Checkpoint(model.eval(), config, labels, plan.input, trained=not plan.part, recipe=recipe)

@@ -11,7 +11,7 @@ from typing import Any
 from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
 from sembox_ros.models.encoder import TORCHVISION_PREFIX, create_library_blocks
-from sembox_ros.models.importers.mapping import ImportPlan, KeyMap, add_encoder, add_norm
+from sembox_ros.models.importers.mapping import NORM_KEYS, ImportPlan, KeyMap, add_encoder, add_norm
 from sembox_ros.models.zoo import MODELS
 
 CLASSIFIER_KEYS = ('_conv_head.weight', '_fc.weight', '_fc.bias')  # beside the norm _bn1; all deliberately unused
@@ -28,7 +28,7 @@ def create_plan(variant: str) -> ImportPlan:
     add_encoder(keys, '', '', f'efficientnet-{variant}', wrapped=False)
     for name in CLASSIFIER_KEYS:
         keys.ignore(name)
-    for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'):
+    for name in NORM_KEYS:
         keys.ignore(f'_bn1.{name}')
     return _encoder_plan(MODELS[f'sembox_{variant}'].config, keys)
 
@@ -74,7 +74,7 @@ def _torchvision_keys(variant: str) -> KeyMap:
         position += 1
     last = stage + 1  # the classifier's last convolution; the stages before it are the encoder
     keys.ignore(f'features.{last}.0.weight')
-    for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'):
+    for name in NORM_KEYS:
         keys.ignore(f'features.{last}.1.{name}')
     for name in ('weight', 'bias'):
         keys.ignore(f'classifier.1.{name}')
