@@ -1,0 +1,78 @@
+"""One labelled image, whatever dataset it came from, and what a dataset is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sembox_ros.errors import DatasetError
+from sembox_ros.labels import SceneLabels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known about it; a part that the dataset lacks is None.
+
+    Attributes:
+        image: (H, W, 3) uint8 rgb.
+        image_id: its name within the dataset, unique there.
+        semantic: (H, W) uint8 class ids of the semantic label set, 255 = ignored.
+        boxes_xyxy: (N, 4) float32, x0 y0 x1 y1 in pixels of the image.
+        class_ids: (N,) int64 ids of the detection label set.
+        is_crowd: (N,) bool; True where a box covers a group: neither object nor background.
+        masks: (N, H, W) bool, the pixels of each box's object.
+
+    Raises:
+        DatasetError: shapes or dtypes do not fit each other.
+    """
+
+    image: np.ndarray
+    image_id: str
+    semantic: np.ndarray | None = None
+    boxes_xyxy: np.ndarray | None = None
+    class_ids: np.ndarray | None = None
+    is_crowd: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        size_hw = self.image.shape[:2]
+        count = 0 if self.boxes_xyxy is None else len(self.boxes_xyxy)
+        wanted = {
+            'image': ((*size_hw, 3), np.uint8),
+            'semantic': (size_hw, np.uint8),
+            'boxes_xyxy': ((count, 4), np.float32),
+            'class_ids': ((count,), np.int64),
+            'is_crowd': ((count,), np.bool_),
+            'masks': ((count, *size_hw), np.bool_),
+        }
+        for name, (shape, dtype) in wanted.items():
+            array = getattr(self, name)
+            if array is not None and (array.shape != shape or array.dtype != dtype):
+                raise DatasetError(
+                    f'{self.image_id}: {name}: expected {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}'
+                )
+        parts = (self.boxes_xyxy, self.class_ids, self.is_crowd)
+        if len({part is None for part in parts}) > 1:
+            raise DatasetError(f'{self.image_id}: boxes_xyxy, class_ids and is_crowd must come together')
+
+
+class Dataset(Protocol):
+    """A sequence of samples; `torch.utils.data.DataLoader` takes it as it is.
+
+    Attributes:
+        labels: what the ids in its samples mean.
+        image_ids: the name of each sample, in order.
+    """
+
+    @property
+    def labels(self) -> SceneLabels: ...
+
+    @property
+    def image_ids(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
