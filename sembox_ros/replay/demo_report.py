@@ -13,7 +13,7 @@ import numpy as np
 from rosbags.image import ImageError, message_to_cvimage
 
 from sembox_ros.errors import DatasetError
-from sembox_ros.inference.draw import draw_legend
+from sembox_ros.draw import draw_legend
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.bags import BagMessage, read_bag, view_image
 from sembox_ros.replay.media import VideoWriter, contact_sheet, fit_picture, write_image
