@@ -30,6 +30,12 @@ class _ImageBoxes:
     gt_is_crowd: np.ndarray
 
 
+def check_class_ids(name: str, ids: np.ndarray, labels: LabelSet) -> None:
+    """Raise an `InputError` that names the argument unless all ids belong to the label set."""
+    if len(ids) and not 0 <= ids.min() <= ids.max() < len(labels):
+        raise InputError(f"{name}: expected ids 0..{len(labels) - 1} of '{labels.name}', got {ids.min()}..{ids.max()}")
+
+
 class BoxAP:
     """Collects the boxes of images one by one; keeps them as arrays until `compute`.
 
@@ -79,12 +85,8 @@ class BoxAP:
             raise InputError(f"gt_is_crowd of '{image_id}': expected ({len(gt)},) bool, got {gt_is_crowd!r:.80}")
         if not np.isfinite(pred.scores).all():
             raise InputError(f"scores of '{image_id}': expected finite numbers, got NaN or infinity")
-        for name, ids in (('pred.class_ids', pred.class_ids), ('gt_class_ids', gt_class_ids)):
-            if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.labels):
-                raise InputError(
-                    f"{name} of '{image_id}': expected 0..{len(self.labels) - 1} of '{self.labels.name}', "
-                    f'got {ids.min()}..{ids.max()}'
-                )
+        check_class_ids(f"pred.class_ids of '{image_id}'", pred.class_ids, self.labels)
+        check_class_ids(f"gt_class_ids of '{image_id}'", gt_class_ids, self.labels)
         # Copies, so that views do not keep larger arrays alive and later changes do no harm.
         self._images[image_id] = _ImageBoxes(
             pred=Detections(pred.boxes_xyxy.copy(), pred.class_ids.copy(), pred.scores.copy()),

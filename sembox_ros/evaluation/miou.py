@@ -11,6 +11,13 @@ from sembox_ros.evaluation.scores import SemanticScores
 from sembox_ros.labels import LabelSet
 
 
+def check_mask(name: str, mask: np.ndarray) -> None:
+    """Raise an `InputError` that names the argument unless it is (H, W) uint8."""
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+        got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise InputError(f'{name}: expected (H, W) uint8 class ids, got {got}')
+
+
 class SemanticIoU:
     """Collects masks one by one; what it keeps does not grow with their number.
 
@@ -41,10 +48,8 @@ class SemanticIoU:
         Raises:
             InputError: shapes or dtypes do not fit, or the ground truth has an id that the label set lacks.
         """
-        for name, mask in (('pred', pred), ('gt', gt)):
-            if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-                got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else type(mask).__name__
-                raise InputError(f'{name}: expected (H, W) uint8 class ids, got {got}')
+        check_mask('pred', pred)
+        check_mask('gt', gt)
         if pred.shape != gt.shape:
             raise InputError(f'pred: expected the size {gt.shape} of gt, got {pred.shape}; resize the prediction')
         # All 256 x 256 pairs at once: one pass over the pixels and no masks.

@@ -116,7 +116,7 @@ def test_keeps_copies():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'gt_class_ids': np.array([3])}, r"gt_class_ids of 'x': expected 0\.\.2 of 'three', got 3\.\.3"),
+        ({'gt_class_ids': np.array([3])}, r"gt_class_ids of 'x': expected ids 0\.\.2 of 'three', got 3\.\.3"),
         ({'gt_class_ids': np.array([-1])}, r'got -1\.\.-1'),
         ({'gt_class_ids': np.array([0], np.int32)}, r"ground truth of 'x': class_ids: expected dtype int64"),
         ({'gt_boxes_xyxy': np.array([[5, 0, 1, 1]], np.float32)}, 'ground truth .*swapped'),
