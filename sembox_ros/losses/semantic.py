@@ -13,6 +13,8 @@ from sembox_ros.errors import ConfigError, InputError
 
 IGNORED_PIXEL = 255
 
+_PIXELS = (0, 2, 3)  # the dimensions of (B, K, H, W) that leave one number per class
+
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticLoss:
@@ -98,15 +100,16 @@ class SemanticLoss:
         return hard
 
 
-def _dice(common: Tensor, pred: Tensor, pred_squares: Tensor, gt: Tensor) -> Tensor:  # noqa: ARG001
-    return 2 * common / (pred_squares + gt)
+def _dice(probs: Tensor, common: Tensor, gt: Tensor) -> Tensor:
+    return 2 * common / (probs.square().sum(dim=_PIXELS) + gt)
 
 
-def _jaccard(common: Tensor, pred: Tensor, pred_squares: Tensor, gt: Tensor) -> Tensor:  # noqa: ARG001
-    return common / (pred + gt - common)
+def _jaccard(probs: Tensor, common: Tensor, gt: Tensor) -> Tensor:
+    return common / (probs.sum(dim=_PIXELS) + gt - common)
 
 
-# name -> overlap per class from the sums of p y, p, p^2 and y; a sum of p is its probability mass in pixels.
+# name -> overlap per class (K,), from the probabilities (B, K, H, W), their sum (K,) where the class is the true one,
+# and the number (K,) of its pixels.
 REGIONS = {'dice': _dice, 'jaccard': _jaccard}
 
 
@@ -122,13 +125,12 @@ def region_loss(probs: Tensor, semantic: Tensor, labeled: Tensor, *, region: str
     Returns:
         A float32 scalar in 0..1; zero if no pixel is labeled.
     """
-    pixels = (0, 2, 3)
     probs = probs * labeled[:, None]
     is_class = torch.zeros_like(probs, dtype=torch.bool)
     is_class.scatter_(1, semantic.where(labeled, 0)[:, None], labeled[:, None])
-    gt = is_class.sum(dim=pixels)
-    common = probs.where(is_class, 0).sum(dim=pixels)
-    overlap = REGIONS[region](common, probs.sum(dim=pixels), probs.square().sum(dim=pixels), gt.clamp(min=1))
+    gt = is_class.sum(dim=_PIXELS)
+    common = probs.where(is_class, 0).sum(dim=_PIXELS)
+    overlap = REGIONS[region](probs, common, gt.clamp(min=1))
     present = gt > 0
     return ((1 - overlap) * present).sum() / present.sum().clamp(min=1)
 
