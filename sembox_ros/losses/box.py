@@ -38,9 +38,10 @@ class AnchorAssigner(Protocol):
 class BoxLoss:
     """Focal loss over all anchors and smooth L1 over the positive ones.
 
-    Both are divided by the number of positive anchors in the batch (at least 1), the second by another 4 for the
-    four numbers of a box. In distributed training that is the batch of the process; averaging the gradients
-    then weighs every process alike, however many boxes it saw.
+    In each image both are divided by the number of its positive anchors (at least 1), the second by another 4 for the
+    four numbers of a box; the batch's loss is the mean of its images', as in the PyTorch port of EfficientDet. So an
+    image's loss depends on no other image, and several processes, or accumulated batches, give exactly the gradient
+    of one large batch.
 
     Args:
         assign: which anchor learns which box; `sembox_ros.targets.assign_anchors`.
@@ -107,34 +108,38 @@ class BoxLoss:
         targets = [self.assign(anchors_xyxy, *image) for image in zip(boxes_xyxy, class_ids, is_crowd, strict=True)]
         target_ids = torch.stack([target.class_ids for target in targets])
         positive = target_ids >= 0
-        positives = positive.sum().clamp(min=1)
+        positives = positive.sum(dim=1).clamp(min=1)  # (B,)
         focal = focal_loss(class_logits, target_ids, alpha=self.alpha, gamma=self.gamma)
-        wanted = torch.stack([target.regression for target in targets])[positive]
-        corners = F.smooth_l1_loss(box_regression[positive].float(), wanted, beta=self.beta, reduction='sum')
-        return {'loss_box_cls': focal / positives, 'loss_box_reg': corners / (4 * positives)}
+        wanted = torch.stack([target.regression for target in targets])
+        corners = F.smooth_l1_loss(box_regression.float(), wanted, beta=self.beta, reduction='none').sum(dim=2)
+        corners = corners.where(positive, 0).sum(dim=1)
+        return {
+            'loss_box_cls': (focal / positives).mean(),
+            'loss_box_reg': (corners / (4 * positives)).mean(),
+        }
 
 
 def focal_loss(class_logits: Tensor, target_ids: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Sum of the sigmoid focal losses (Lin et al. 2017, eq. 5) of all anchors that are not ignored.
+    """Sum of the sigmoid focal losses (Lin et al. 2017, eq. 5) of each image's anchors that are not ignored.
 
     With p the probability given to the truth of one (anchor, class) pair: -weight (1 - p)^gamma log p. It is
     computed from the logit of 1 - p, so that no logit, however large, gives infinity or NaN.
 
     Args:
-        class_logits: (..., K) before the sigmoid.
-        target_ids: (...) int64, class 0..K-1, -1 for no class at all, `IGNORED` for no loss.
+        class_logits: (..., A, K) before the sigmoid.
+        target_ids: (..., A) int64, class 0..K-1, -1 for no class at all, `IGNORED` for no loss.
         alpha: weight of the true class's pair, 1 - alpha for the others.
         gamma: exponent of 1 - p.
 
     Returns:
-        A float32 scalar.
+        (...) float32.
     """
     logits = class_logits.float()
     is_class = target_ids[..., None] == torch.arange(logits.shape[-1], device=logits.device)
     wrong_logits = torch.where(is_class, -logits, logits)
     weight = torch.where(is_class, alpha, 1 - alpha)
     pairs = weight * (gamma * F.logsigmoid(wrong_logits)).exp() * F.softplus(wrong_logits)
-    return pairs.sum(dim=-1).masked_fill(target_ids == IGNORED, 0).sum()
+    return pairs.sum(dim=-1).masked_fill(target_ids == IGNORED, 0).sum(dim=-1)
 
 
 def _check_outputs(class_logits: Tensor, box_regression: Tensor, anchors_xyxy: Tensor) -> tuple[int, int]:

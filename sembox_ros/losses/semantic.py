@@ -13,26 +13,27 @@ from sembox_ros.errors import ConfigError, InputError
 
 IGNORED_PIXEL = 255
 
-_PIXELS = (0, 2, 3)  # the dimensions of (B, K, H, W) that leave one number per class
+_PIXELS = (2, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticLoss:
     """Cross-entropy over the labeled pixels and a soft overlap loss over the classes that are present.
 
-    Pixels of value 255 are ignored by both. In a batch without any labeled pixel both are zero, and still part of the
-    graph, so that `backward` works.
+    Pixels of value 255 are ignored by both. Each term is computed image by image, and the batch's is the mean: an image's
+    loss depends on no other image, and several processes, or accumulated batches, give exactly the gradient of one
+    large batch. Without any labeled pixel an image counts zero, and is still part of the graph, so that `backward` works.
 
     Args:
         class_weights: K numbers from 0, one per class; None counts every class alike. The cross-entropy is divided by
-            the sum of its pixels' weights, as PyTorch does.
+            the sum of its pixels' weights, as PyTorch does for a batch.
         hard_pixels: take the cross-entropy only over hard pixels (online hard example mining, Shrivastava et al.
             2016): those whose true class got a probability below `hard_threshold`, and at least the hardest
-            `hard_min_share` of the batch's labeled pixels.
+            `hard_min_share` of the image's labeled pixels.
         hard_threshold: probability in 0..1; 0.7 is usual in segmentation.
         hard_min_share: share in 0..1.
         region: 'dice' (V-Net, Milletari et al. 2016, with squares in the denominator) or 'jaccard' (soft intersection
-            over union, Rahman & Wang 2016). Sums run over the whole batch of the process.
+            over union, Rahman & Wang 2016).
 
     Raises:
         ConfigError: an option is out of range.
@@ -73,30 +74,32 @@ class SemanticLoss:
         log_probs = semantic_logits.float().log_softmax(dim=1)
         labeled = semantic != IGNORED_PIXEL
         return {
-            'loss_semantic': self._cross_entropy(log_probs, semantic, labeled),
-            'loss_region': region_loss(log_probs.exp(), semantic, labeled, region=self.region),
+            'loss_semantic': self._cross_entropy(log_probs, semantic),
+            'loss_region': region_loss(log_probs.exp(), semantic, labeled, region=self.region).mean(),
         }
 
-    def _cross_entropy(self, log_probs: Tensor, semantic: Tensor, labeled: Tensor) -> Tensor:
-        losses = F.nll_loss(log_probs, semantic, ignore_index=IGNORED_PIXEL, reduction='none')[labeled]
-        weights = torch.ones_like(losses)
+    def _cross_entropy(self, log_probs: Tensor, semantic: Tensor) -> Tensor:
+        if self.class_weights is not None and len(self.class_weights) != log_probs.shape[1]:
+            raise InputError(
+                f'class_weights: expected {log_probs.shape[1]}, one per class, got {len(self.class_weights)}'
+            )
+        losses = F.nll_loss(log_probs, semantic, ignore_index=IGNORED_PIXEL, reduction='none')
+        weights = (semantic != IGNORED_PIXEL).float()
         if self.class_weights is not None:
-            if len(self.class_weights) != log_probs.shape[1]:
-                raise InputError(
-                    f'class_weights: expected {log_probs.shape[1]}, one per class, got {len(self.class_weights)}'
-                )
-            weights = losses.new_tensor(self.class_weights)[semantic[labeled]]
+            table = losses.new_tensor((*self.class_weights, *(0.0,) * (IGNORED_PIXEL + 1 - len(self.class_weights))))
+            weights = table[semantic]
         if self.hard_pixels:
-            weights = weights * self._hard(losses.detach())
-        total = weights.sum()
-        return (weights * losses).sum() / torch.where(total > 0, total, 1)
+            weights = weights * torch.stack([self._hard(*image) for image in zip(losses.detach(), semantic, strict=True)])
+        total = weights.sum(dim=(1, 2))
+        return ((weights * losses).sum(dim=(1, 2)) / torch.where(total > 0, total, 1)).mean()
 
-    def _hard(self, losses: Tensor) -> Tensor:
-        """Which pixels count, from the cross-entropy (M,) of all labeled ones."""
-        hard = losses.neg().exp() < self.hard_threshold
-        least = math.ceil(self.hard_min_share * len(losses))
+    def _hard(self, losses: Tensor, semantic: Tensor) -> Tensor:
+        """Which pixels (H, W) of an image count, from their cross-entropy (H, W)."""
+        labeled = semantic != IGNORED_PIXEL
+        hard = (losses.neg().exp() < self.hard_threshold) & labeled
+        least = math.ceil(self.hard_min_share * int(labeled.sum()))
         if least and hard.sum() < least:
-            hard = losses >= losses.topk(least).values[-1]
+            hard = (losses >= losses[labeled].topk(least).values[-1]) & labeled
         return hard
 
 
@@ -108,13 +111,13 @@ def _jaccard(probs: Tensor, common: Tensor, gt: Tensor) -> Tensor:
     return common / (probs.sum(dim=_PIXELS) + gt - common)
 
 
-# name -> overlap per class (K,), from the probabilities (B, K, H, W), their sum (K,) where the class is the true one,
-# and the number (K,) of its pixels.
+# name -> overlap per class (B, K), from the probabilities (B, K, H, W), their sum (B, K) where the class is the true one,
+# and the number (B, K) of its pixels.
 REGIONS = {'dice': _dice, 'jaccard': _jaccard}
 
 
 def region_loss(probs: Tensor, semantic: Tensor, labeled: Tensor, *, region: str) -> Tensor:
-    """1 - overlap of prediction and truth, averaged over the classes that the truth has.
+    """1 - overlap of prediction and truth of each image, averaged over the classes that its truth has.
 
     Args:
         probs: (B, K, H, W) float32 in 0..1.
@@ -123,7 +126,7 @@ def region_loss(probs: Tensor, semantic: Tensor, labeled: Tensor, *, region: str
         region: a key of `REGIONS`.
 
     Returns:
-        A float32 scalar in 0..1; zero if no pixel is labeled.
+        (B,) float32 in 0..1; zero for an image without a labeled pixel.
     """
     probs = probs * labeled[:, None]
     is_class = torch.zeros_like(probs, dtype=torch.bool)
@@ -132,7 +135,7 @@ def region_loss(probs: Tensor, semantic: Tensor, labeled: Tensor, *, region: str
     common = probs.where(is_class, 0).sum(dim=_PIXELS)
     overlap = REGIONS[region](probs, common, gt.clamp(min=1))
     present = gt > 0
-    return ((1 - overlap) * present).sum() / present.sum().clamp(min=1)
+    return ((1 - overlap) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
 def _check_pixels(semantic_logits: Tensor, semantic: Tensor) -> None:

@@ -41,7 +41,10 @@ def test_weighted_cross_entropy_agrees_with_torch() -> None:
     semantic = torch.randint(0, 5, (2, 6, 7), generator=generator)
     semantic[0, :2] = 255
     weights = (0.5, 1.0, 2.0, 0.0, 3.0)
-    expected = F.cross_entropy(logits, semantic, torch.tensor(weights), ignore_index=255)
+    both = [
+        F.cross_entropy(logits[i : i + 1], semantic[i : i + 1], torch.tensor(weights), ignore_index=255) for i in (0, 1)
+    ]
+    expected = torch.stack(both).mean()
     torch.testing.assert_close(SemanticLoss(class_weights=weights)(logits, semantic)['loss_semantic'], expected)
 
 
@@ -89,9 +92,9 @@ def test_region_loss_of_perfect_and_opposite_predictions(region: str) -> None:
     semantic = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     labeled = torch.ones_like(semantic, dtype=torch.bool)
     probs = F.one_hot(semantic, 3).movedim(-1, 1).float()
-    assert region_loss(probs, semantic, labeled, region=region).item() == 0
+    assert region_loss(probs, semantic, labeled, region=region).tolist() == [0, 0]
     wrong = probs.roll(1, dims=1)
-    assert region_loss(wrong, semantic, labeled, region=region).item() == 1
+    assert region_loss(wrong, semantic, labeled, region=region).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize('hard_pixels', [False, True])
@@ -102,6 +105,19 @@ def test_only_ignored_pixels_give_zero_and_a_graph(hard_pixels: bool, region: st
     assert [term.item() for term in loss.values()] == [0, 0]
     (loss['loss_semantic'] + loss['loss_region']).backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize('hard_pixels', [False, True])
+@pytest.mark.parametrize('region', ['dice', 'jaccard'])
+def test_an_image_costs_the_same_in_any_batch(hard_pixels: bool, region: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 4, 5, 6, generator=generator) * 2
+    semantic = torch.randint(0, 4, (3, 5, 6), generator=generator)
+    semantic[1, 1:] = 255
+    loss = SemanticLoss(hard_pixels=hard_pixels, region=region, class_weights=(1.0, 2.0, 3.0, 4.0))
+    alone = [loss(logits[i : i + 1], semantic[i : i + 1]) for i in range(3)]
+    for name, term in loss(logits, semantic).items():
+        assert term.item() == pytest.approx(sum(part[name].item() for part in alone) / 3)
 
 
 def test_weightless_classes_give_zero() -> None:
