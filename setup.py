@@ -25,6 +25,7 @@ setup(
     install_requires=[
         'av',
         'efficientnet_pytorch',
+        'jinja2',
         'lightning-fabric',
         'matplotlib',
         'numpy',

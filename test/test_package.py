@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROSDEP_KEYS = {
     'PIL': 'python3-pil',
     'cv2': 'python3-opencv',
+    'jinja2': 'python3-jinja2',
     'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
     'rich': 'python3-rich',

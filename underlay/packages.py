@@ -31,6 +31,7 @@ TORCH = {'torch': 'torch', 'torchvision': 'torchvision', 'setuptools': 'setuptoo
 PACKAGES = {
     'av': 'av',
     'efficientnet_pytorch': 'efficientnet_pytorch',
+    'Jinja2': 'jinja2',
     'lightning-fabric': 'lightning_fabric',
     'matplotlib': 'matplotlib',
     'numpy': 'numpy',
