@@ -34,6 +34,16 @@ class SceneGrade:
         self._semantic = self._plan_semantic(pred.semantic, gt.semantic)
         self._boxes = self._plan_boxes(pred.detection, gt.detection)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks are graded."""
+        return self._semantic is not None
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether boxes are graded."""
+        return self._boxes is not None
+
     def _plan_semantic(self, pred: LabelSet | None, gt: LabelSet | None) -> SemanticIoU | None:
         if pred is None or gt is None:
             reason = 'the network only detects' if pred is None else 'the ground truth has no masks'
