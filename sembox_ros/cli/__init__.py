@@ -14,6 +14,7 @@ COMMANDS = {
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
     'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
+    'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
     'import-weights': 'a published .pth file of another project to a checkpoint',
     'verify-import': 'is an imported network the same function as the original? compares with reference outputs',
     'params': 'the node parameters as a commented YAML file',

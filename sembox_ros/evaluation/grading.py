@@ -120,6 +120,19 @@ class SceneGrade:
         )
         self.images += 1
 
+    def merge(self, other: SceneGrade) -> None:
+        """Take over what another one of the same label sets counted, of other images.
+
+        Raises:
+            InputError: it has other label sets, or an image that was here before.
+        """
+        if self._semantic is not None and other._semantic is not None:
+            self._semantic.merge(other._semantic)
+        if self._boxes is not None and other._boxes is not None:
+            self._boxes.merge(other._boxes)
+        self.masks += other.masks
+        self.images += other.images
+
     def compute(self) -> tuple[SemanticScores | None, BoxScores | None]:
         """The scores so far; None for a part that is not graded or of which nothing came."""
         return (

@@ -1,0 +1,1 @@
+def load_class_weights(d): return None
