@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cityscapes_sample import write_cityscapes
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
-from data.cityscapes_sample import write_cityscapes
 
 from sembox_ros.cli import main
 from sembox_ros.cli.evaluate import PredictionWriter
