@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'evaluate', 'train', 'info', 'import-weights', 'verify-import', 'params', 'node', 'play',
+    'demo', 'predict', 'evaluate', 'info', 'train', 'import-weights', 'verify-import', 'params', 'node', 'play',
     'record',
 )  # fmt: skip
 
