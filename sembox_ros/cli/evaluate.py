@@ -20,7 +20,7 @@ from sembox_ros.data.label_ids import label_id_table
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.evaluation.grading import SceneGrade
-from sembox_ros.evaluation.scores import scores_table
+from sembox_ros.evaluation.scores import scores_table, sizes_line
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.media import write_image
@@ -167,6 +167,8 @@ def run(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
     print(scores_table(semantic, boxes))
+    if boxes is not None:
+        print(sizes_line(boxes.to_dict()))
     print(
         f'\n{count} images of {options.dataset} in {seconds:.0f} s; IoU, AP and AP50 in percent, '
         f'AP of boxes with score >= {detection.score_threshold:g}; all numbers in {options.out}/metrics.json'

@@ -59,6 +59,7 @@ def test_agrees_with_the_official_evaluation(
     printed = capsys.readouterr()
     assert 'UNTRAINED' in printed.err
     assert printed.out.splitlines()[0].split() == ['class', 'IoU', 'AP', 'AP50']
+    assert 'AP by size: ' in printed.out
     assert "AP without rider, which the network's 'coco_90' lacks" in printed.out
     assert (metrics['images'], metrics['masks_graded'], metrics['images_with_boxes_graded']) == (3, 3, 3)
     assert metrics['score_threshold'] == 0.05
