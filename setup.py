@@ -5,7 +5,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
-COMMANDS = ('demo', 'predict', 'train', 'info', 'import-weights', 'verify-import', 'params', 'node', 'play', 'record')
+COMMANDS = (
+    'demo', 'predict', 'evaluate', 'info', 'train', 'import-weights', 'verify-import', 'params', 'node', 'play',
+    'record',
+)  # fmt: skip
 
 
 def shared(folder: str) -> tuple[str, list[str]]:

@@ -12,6 +12,7 @@ from sembox_ros.config import suggest
 COMMANDS = {
     'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
+    'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
     'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
     'import-weights': 'a published .pth file of another project to a checkpoint',

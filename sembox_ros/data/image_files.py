@@ -45,7 +45,7 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         DatasetError: missing, damaged, or larger than `MAX_PIXELS`.
     """
-    return _decode(path, cv2.IMREAD_COLOR_RGB)
+    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_ids(path: Path, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sembox_ros.errors import InputError
 from sembox_ros.evaluation.coco_ap import BoxAP, check_class_ids
 from sembox_ros.evaluation.miou import SemanticIoU, check_mask
 from sembox_ros.evaluation.scores import BoxScores, SemanticScores
@@ -30,9 +31,19 @@ class SceneGrade:
     def __init__(self, pred: SceneLabels, gt: SceneLabels) -> None:
         self.notes: list[str] = []
         self.masks = self.images = 0
-        self._pred_classes, self._gt_classes = pred.detection, gt.detection
+        self._pred, self._gt = pred, gt
         self._semantic = self._plan_semantic(pred.semantic, gt.semantic)
         self._boxes = self._plan_boxes(pred.detection, gt.detection)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks are graded."""
+        return self._semantic is not None
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether boxes are graded."""
+        return self._boxes is not None
 
     def _plan_semantic(self, pred: LabelSet | None, gt: LabelSet | None) -> SemanticIoU | None:
         if pred is None or gt is None:
@@ -97,8 +108,8 @@ class SceneGrade:
         """
         if self._boxes is None:
             return
-        check_class_ids(f"pred.class_ids of '{image_id}'", pred.class_ids, self._pred_classes)
-        check_class_ids(f"gt_class_ids of '{image_id}'", gt_class_ids, self._gt_classes)
+        check_class_ids(f"pred.class_ids of '{image_id}'", pred.class_ids, self._pred.detection)
+        check_class_ids(f"gt_class_ids of '{image_id}'", gt_class_ids, self._gt.detection)
         class_ids = self._to_gt_class[pred.class_ids]
         keep, known = class_ids >= 0, self._gt_known[gt_class_ids]
         self._boxes.update(
@@ -116,10 +127,13 @@ class SceneGrade:
         Raises:
             InputError: it has other label sets, or an image that was here before.
         """
-        if self._semantic is not None and other._semantic is not None:
-            self._semantic.merge(other._semantic)
+        if (other._pred, other._gt) != (self._pred, self._gt):
+            raise InputError('other: expected a grade between the same label sets')
+        # Boxes first: only they can refuse, and then nothing has changed yet.
         if self._boxes is not None and other._boxes is not None:
             self._boxes.merge(other._boxes)
+        if self._semantic is not None and other._semantic is not None:
+            self._semantic.merge(other._semantic)
         self.masks += other.masks
         self.images += other.images
 

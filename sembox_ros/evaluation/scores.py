@@ -56,6 +56,13 @@ class BoxScores:
         return _json_ready(asdict(self))
 
 
+def sizes_line(boxes: Mapping[str, Any]) -> str:
+    """AP by the size of the objects, in one line, from `BoxScores.to_dict`; '-' where there are none of a size."""
+    small, medium, large = (boxes[f'ap_{size}'] for size in ('small', 'medium', 'large'))
+    values = [_percent(math.nan if value is None else value) for value in (small, medium, large)]
+    return f'AP by size: {values[0]} below 32x32 px, {values[1]} up to 96x96 px, {values[2]} above'
+
+
 def _json_ready(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _json_ready(part) for key, part in value.items()}

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from sembox_ros.evaluation.grading import SceneGrade
+from sembox_ros.evaluation.scores import sizes_line
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bags import BagMessage, view_image
 from sembox_ros.types import Detections
@@ -140,6 +141,8 @@ def render_grade(grade: dict[str, Any], *, trained: bool) -> list[str]:
         whose = '' if trained else 'UNTRAINED weights: '
         lines.append(f'{whose}{", ".join(parts)} against the street as rendered')
         lines.append(f'{graded} of the {grade["frames_played"]} frames played were processed and count')
+    if grade['boxes'] is not None:
+        lines.append(sizes_line(grade['boxes']))
     if grade['boxes'] is not None and grade['score_threshold']:
         lines.append(f'AP of the published boxes (score >= {grade["score_threshold"]:g}), which cuts its curve short')
     lines += grade['notes']

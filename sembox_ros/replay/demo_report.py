@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rosbags.image import ImageError, message_to_cvimage
 
-from sembox_ros.errors import DatasetError
 from sembox_ros.draw import colorize, draw_legend
+from sembox_ros.errors import DatasetError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.bags import BagMessage, read_bag, view_image
 from sembox_ros.replay.demo_grade import Grader, Truths, render_grade

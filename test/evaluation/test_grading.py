@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -107,6 +108,23 @@ def test_equal_label_sets_change_nothing():
     grade.add_mask(mask, mask)
     assert grade.notes == []
     assert grade.compute()[0].iou_per_class == dict.fromkeys(CITYSCAPES_19.names, 1.0)
+
+
+def test_merged_parts_equal_the_whole_and_a_refused_merge_changes_nothing():
+    whole, one, two = (SceneGrade(NETWORK, GT) for _ in range(3))
+    for name, part, mask in (('a', one, [[2, 0]]), ('b', two, [[1, 0]])):
+        for grade in (whole, part):
+            grade.add_mask(np.array(mask, np.uint8), np.array([[0, 1]], np.uint8))
+            add_boxes(grade, name, found((0, 0, 40, 30, 2, 0.5)), [0, 0])
+    one.merge(pickle.loads(pickle.dumps(two)))
+    assert [part.to_dict() for part in one.compute()] == [part.to_dict() for part in whole.compute()]
+    assert (one.masks, one.images) == (2, 2)
+    with pytest.raises(InputError, match="the first is 'b'"):
+        one.merge(two)
+    assert one.compute()[0] == whole.compute()[0]
+    assert (one.masks, one.images) == (2, 2)
+    with pytest.raises(InputError, match='the same label sets'):
+        one.merge(SceneGrade(GT, GT))
 
 
 def test_ids_outside_the_sets_are_refused():

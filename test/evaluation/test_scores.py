@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
-from sembox_ros.evaluation.scores import BoxScores, SemanticScores, scores_table
+from sembox_ros.evaluation.scores import BoxScores, SemanticScores, scores_table, sizes_line
 
 SEMANTIC = SemanticScores(miou=0.6255, iou_per_class={'road': 0.951, 'car': 0.3, 'sky': math.nan}, pixel_accuracy=0.9)
 BOXES = BoxScores(
@@ -22,6 +23,11 @@ def test_classes_of_both_sides_share_a_table():
         'person       -       -       -',
         'mean      62.5    25.0    50.0',
     ]
+
+
+def test_sizes_in_one_line():
+    line = sizes_line(dataclasses.replace(BOXES, ap_small=0.123, ap_medium=math.nan, ap_large=1.0).to_dict())
+    assert line == 'AP by size: 12.3 below 32x32 px, - up to 96x96 px, 100.0 above'
 
 
 def test_one_side_alone():

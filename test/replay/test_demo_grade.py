@@ -72,6 +72,7 @@ def test_only_processed_frames_count():
     assert render_grade(grade, trained=True) == [
         'grade     mIoU 25.0 %, AP 100.0 %, AP50 100.0 % against the street as rendered',
         '          1 of the 2 frames played were processed and count',
+        '          AP by size: 100.0 below 32x32 px, - up to 96x96 px, - above',
         '          AP of the published boxes (score >= 0.4), which cuts its curve short',
     ]
     assert render_grade(grade, trained=False)[0].startswith('grade     UNTRAINED weights: mIoU 25.0 %')

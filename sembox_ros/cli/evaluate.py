@@ -1,0 +1,183 @@
+"""`python -m sembox_ros evaluate`: mIoU and AP of a checkpoint on a labeled dataset. Needs no ROS."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sembox_ros.cli.common import add_config_options, detection_config, run_command
+from sembox_ros.config import DetectionConfig
+from sembox_ros.data.datasets import DATASETS, load_dataset
+from sembox_ros.data.label_ids import label_id_table
+from sembox_ros.data.sample import Dataset, Sample
+from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.evaluation.grading import SceneGrade
+from sembox_ros.evaluation.scores import scores_table, sizes_line
+from sembox_ros.inference.predictor import Predictor
+from sembox_ros.labels import SceneLabels
+from sembox_ros.replay.media import write_image
+from sembox_ros.types import Scene
+
+OPTIONS = ('checkpoint', 'device', 'precision', 'threads', 'score_threshold', 'nms_iou_threshold', 'max_detections')
+SCORE_THRESHOLD = 0.05  # the node's default would cut the curve under which AP is the area
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument('--dataset', default='cityscapes', choices=sorted(DATASETS), help='kind of dataset')
+    parser.add_argument('--root', help='its folder')
+    parser.add_argument('--split', help='its part, such as val')
+    parser.add_argument(
+        '--dataset-option', action='append', default=[], metavar='NAME=VALUE',
+        help='any other option of the dataset, VALUE as JSON or plain text; may be repeated',
+    )  # fmt: skip
+    parser.add_argument('--limit', type=int, default=0, help='only the first so many images; 0: all')
+    parser.add_argument('--out', type=Path, default=Path('evaluation'), help='folder for metrics.json')
+    parser.add_argument(
+        '--save-predictions', action='store_true',
+        help="also write OUT/predictions/*_predLabelIds.png, which Cityscapes' own evaluation reads",
+    )  # fmt: skip
+    add_config_options(parser, OPTIONS)
+    parser.set_defaults(score_threshold=SCORE_THRESHOLD)
+
+
+def dataset_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says about the dataset.
+
+    Raises:
+        ConfigError: a --dataset-option is not NAME=VALUE.
+    """
+    found = {name: value for name in ('root', 'split') if (value := getattr(options, name)) is not None}
+    for text in options.dataset_option:
+        name, equals, value = text.partition('=')
+        if not (name and equals):
+            raise ConfigError(f"--dataset-option: expected NAME=VALUE such as classes=19, got '{text}'")
+        try:
+            found[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            found[name] = value
+    return found
+
+
+class PredictionWriter:
+    """Writes masks under Cityscapes' ids and file names, for cityscapesScripts.
+
+    Args:
+        folder: for the files; one mask of each image in it is what the official evaluation expects.
+        labels: label sets of the network.
+
+    Raises:
+        ConfigError: the network does not know Cityscapes' classes.
+    """
+
+    def __init__(self, folder: Path, labels: SceneLabels) -> None:
+        if labels.semantic is None:
+            raise ConfigError('--save-predictions: the network only detects, it has no masks to save')
+        self._folder, self._table = folder, label_id_table(labels.semantic)
+
+    def write(self, image_id: str, semantic: np.ndarray) -> None:
+        """Write one mask, (H, W) uint8 ids of the network.
+
+        Raises:
+            InputError: the image's name is none for a file, or the file cannot be written.
+        """
+        if Path(image_id).name != image_id:
+            raise InputError(f"--save-predictions: image id '{image_id}' cannot be the name of a file")
+        write_image(self._folder / f'{image_id}_predLabelIds.png', self._table[semantic])
+
+
+def add_scores(grade: SceneGrade, sample: Sample, scene: Scene) -> None:
+    """Count one image, in what both sides know about it."""
+    if scene.semantic is not None and sample.semantic is not None:
+        grade.add_mask(scene.semantic, sample.semantic)
+    if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
+        assert scene.detections is not None
+        grade.add_boxes(
+            sample.image_id,
+            scene.detections,
+            gt_boxes_xyxy=sample.boxes_xyxy,
+            gt_class_ids=sample.class_ids,
+            gt_is_crowd=sample.is_crowd,
+        )
+
+
+def evaluate(
+    dataset: Dataset,
+    predictor: Predictor,
+    grade: SceneGrade,
+    *,
+    detection: DetectionConfig,
+    limit: int,
+    writer: PredictionWriter | None,
+) -> int:
+    """Predict and count image by image; returns how many there were."""
+    count = min(limit or len(dataset), len(dataset))
+    for index in tqdm(range(count), desc='evaluate', unit='image', disable=None):
+        sample = dataset[index]
+        [scene] = predictor.predict([sample.image], detection=detection, outputs=('semantic', 'detections'))
+        add_scores(grade, sample, scene)
+        if writer is not None and scene.semantic is not None:
+            writer.write(sample.image_id, scene.semantic)
+    return count
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grade the checkpoint, print the table and write metrics.json."""
+    if options.limit < 0:
+        raise ConfigError(f'--limit: expected 0 (all images) or more, got {options.limit}')
+    detection, chosen = detection_config(options), dataset_options(options)
+    dataset = load_dataset(options.dataset, chosen)
+    predictor = Predictor.from_checkpoint(
+        options.checkpoint or None, device=options.device, precision=options.precision, threads=options.threads
+    )
+    grade = SceneGrade(predictor.labels, dataset.labels)
+    if not grade.has_masks and not grade.has_boxes:
+        raise ConfigError(f'the checkpoint cannot be graded on {options.dataset}: {"; ".join(grade.notes)}')
+    writer = PredictionWriter(options.out / 'predictions', predictor.labels) if options.save_predictions else None
+    if not predictor.checkpoint.trained:
+        print('the weights are UNTRAINED: the scores say nothing; pass --checkpoint FILE', file=sys.stderr)
+    start = time.monotonic()
+    count = evaluate(dataset, predictor, grade, detection=detection, limit=options.limit, writer=writer)
+    seconds = time.monotonic() - start
+    semantic, boxes = grade.compute()
+    metrics = {
+        'checkpoint': options.checkpoint or 'bundled',
+        'model': predictor.checkpoint.config.name,
+        'trained': predictor.checkpoint.trained,
+        'dataset': options.dataset,
+        'dataset_options': chosen,
+        'images': count,
+        'masks_graded': grade.masks,
+        'images_with_boxes_graded': grade.images,
+        **dataclasses.asdict(detection),
+        'device': str(predictor.device),
+        'precision': options.precision,
+        'semantic': None if semantic is None else semantic.to_dict(),
+        'boxes': None if boxes is None else boxes.to_dict(),
+        'notes': grade.notes,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
+    print(scores_table(semantic, boxes))
+    if boxes is not None:
+        print(sizes_line(boxes.to_dict()))
+    print(
+        f'\n{count} images of {options.dataset} in {seconds:.0f} s; IoU, AP and AP50 in percent, '
+        f'AP of boxes with score >= {detection.score_threshold:g}; all numbers in {options.out}/metrics.json'
+    )
+    for note in grade.notes:
+        print(note)
+    return 0
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the command."""
+    return run_command(args, name='evaluate', description=__doc__, add_arguments=add_arguments, run=run)
