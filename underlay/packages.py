@@ -58,8 +58,8 @@ TOOLS = {
     'ruff': 'ruff',
     'types-PyYAML': 'yaml-stubs',
 }
-# Installed without what they ask for. cityscapesScripts wants a `typing` that ended with Python 3.4, and packages for its
-# viewer and downloader; what its evaluators import is above.
+# Installed without what they ask for. cityscapesScripts wants a `typing` that ended with Python 3.4, and packages for
+# its viewer and downloader; what its evaluators import is above.
 ALONE = {'cityscapesScripts': 'cityscapesscripts'}
 EVERYTHING = {**TORCH, **PACKAGES, **TOOLS, **ALONE}
 

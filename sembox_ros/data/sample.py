@@ -68,10 +68,14 @@ class Dataset(Protocol):
     """
 
     @property
-    def labels(self) -> SceneLabels: ...
+    def labels(self) -> SceneLabels:
+        """What the ids in its samples mean."""
+        ...
 
     @property
-    def image_ids(self) -> Sequence[str]: ...
+    def image_ids(self) -> Sequence[str]:
+        """The name of each sample, in order."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -20,9 +20,10 @@ _PIXELS = (2, 3)
 class SemanticLoss:
     """Cross-entropy over the labeled pixels and a soft overlap loss over the classes that are present.
 
-    Pixels of value 255 are ignored by both. Each term is computed image by image, and the batch's is the mean: an image's
-    loss depends on no other image, and several processes, or accumulated batches, give exactly the gradient of one
-    large batch. Without any labeled pixel an image counts zero, and is still part of the graph, so that `backward` works.
+    Pixels of value 255 are ignored by both. Each term is computed image by image, and the batch's is the mean: an
+    image's loss depends on no other image, and several processes, or accumulated batches, give exactly the gradient of
+    one large batch. Without any labeled pixel an image counts zero, and is still part of the graph, so that `backward`
+    works.
 
     Args:
         class_weights: K numbers from 0, one per class; None counts every class alike. The cross-entropy is divided by
@@ -89,7 +90,8 @@ class SemanticLoss:
             table = losses.new_tensor((*self.class_weights, *(0.0,) * (IGNORED_PIXEL + 1 - len(self.class_weights))))
             weights = table[semantic]
         if self.hard_pixels:
-            weights = weights * torch.stack([self._hard(*image) for image in zip(losses.detach(), semantic, strict=True)])
+            images = zip(losses.detach(), semantic, strict=True)
+            weights = weights * torch.stack([self._hard(*image) for image in images])
         total = weights.sum(dim=(1, 2))
         return ((weights * losses).sum(dim=(1, 2)) / torch.where(total > 0, total, 1)).mean()
 
@@ -111,8 +113,8 @@ def _jaccard(probs: Tensor, common: Tensor, gt: Tensor) -> Tensor:
     return common / (probs.sum(dim=_PIXELS) + gt - common)
 
 
-# name -> overlap per class (B, K), from the probabilities (B, K, H, W), their sum (B, K) where the class is the true one,
-# and the number (B, K) of its pixels.
+# name -> overlap per class (B, K), from the probabilities (B, K, H, W), their sum (B, K) where the class is the true
+# one, and the number (B, K) of its pixels.
 REGIONS = {'dice': _dice, 'jaccard': _jaccard}
 
 

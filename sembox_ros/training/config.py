@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ class DataConfig(Checked):
     train: dict[str, Any] = field(default_factory=lambda: {'split': 'train'})
     val: dict[str, Any] = field(default_factory=lambda: {'split': 'val'})
     workers: int = option(2, 'processes that read and augment images; 0: none but the main one', minimum=0, maximum=256)
+
+    def options(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the dataset for `train` or `val`."""
+        return {'root': self.root, **part}
 
 
 @dataclass(frozen=True)

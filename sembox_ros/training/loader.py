@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import torch
@@ -127,10 +128,8 @@ def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
         ConfigError: unknown dataset or option.
         DatasetError: it is not there.
     """
-    train, val = (
-        load_dataset(config.data.dataset, {'root': config.data.root, **options})
-        for options in (config.data.train, config.data.val)
-    )
+    data = config.data
+    train, val = (load_dataset(data.dataset, data.options(part)) for part in (data.train, data.val))
     return train, val
 
 
@@ -141,8 +140,9 @@ def create_train_loader(dataset: Dataset, config: TrainConfig, schedule: Schedul
         size_hw=given.size_hw, augment=config.augment, mean=given.mean, std=given.std, channel_order=given.channel_order
     )
     workers = config.data.workers
+    samples: TorchDataset[Any] = TrainSamples(dataset, transform, config.seed)  # what `collate` gives is no Item
     return DataLoader(
-        TrainSamples(dataset, transform, config.seed),
+        samples,
         batch_size=config.batch_size,
         sampler=schedule,
         num_workers=workers,
@@ -155,8 +155,9 @@ def create_train_loader(dataset: Dataset, config: TrainConfig, schedule: Schedul
 
 def create_val_loader(dataset: Dataset, config: TrainConfig, *, rank: int, processes: int) -> DataLoader[Batch]:
     """Every image once, shared out among the processes."""
+    samples: TorchDataset[Any] = EvalSamples(dataset, EvalTransform(config.input))
     return DataLoader(
-        EvalSamples(dataset, EvalTransform(config.input)),
+        samples,
         batch_size=config.val_batch_size,
         sampler=list(range(rank, len(dataset), processes)),
         num_workers=min(1, config.data.workers),

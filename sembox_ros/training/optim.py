@@ -80,14 +80,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def create_average(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of weights and batch norm statistics, in evaluation mode.
 
-    The first averages are short (decay (1 + n) / (10 + n) after n steps), so that they do not remember the random start.
+    The first averages are short (decay (1 + n) / (10 + n) after n steps), so that they do not remember the random
+    start.
     """
 
     def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
         steps = int(count)
         if kept[0].is_floating_point():
-            torch._foreach_lerp_(kept, new, 1 - min(decay, (1 + steps) / (10 + steps)))
+            torch._foreach_lerp_(list(kept), list(new), 1 - min(decay, (1 + steps) / (10 + steps)))
         else:  # counters
-            torch._foreach_copy_(kept, new)
+            torch._foreach_copy_(list(kept), list(new))
 
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()

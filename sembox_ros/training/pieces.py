@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -21,7 +22,7 @@ from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.targets import assign_anchors
 from sembox_ros.training.config import TrainConfig
 
-PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
+PRECISIONS: dict[str, Any] = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 
 
 def choose_precision(precision: str, device: str) -> str:
@@ -114,7 +115,14 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
         terms = {'assign': assign_anchors, 'alpha': options.focal_alpha, 'gamma': options.focal_gamma}
         box = create_loss('box', terms)
     if has_semantic and options.semantic + options.region > 0 and 'semantic_head' not in config.freeze:
-        weights = load_class_weights(dataset) if options.class_weights == 'enet' else None
+        weights = None
+        if options.class_weights == 'enet':
+            data = config.data
+            weights = tuple(
+                load_class_weights(
+                    dataset, name=data.dataset, options=data.options(data.train), workers=data.workers
+                ).tolist()
+            )
         terms = {'class_weights': weights, 'hard_pixels': options.hard_pixels, 'region': options.region_kind}
         semantic = create_loss('semantic', terms)
     factors = {

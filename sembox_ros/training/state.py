@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -77,11 +77,24 @@ def save_state(
         partial.unlink(missing_ok=True)
 
 
-def load_state(path: Path) -> tuple[RunState, dict[str, Any], dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]]]:
-    """Read what `save_state` wrote.
+class SavedRun(NamedTuple):
+    """What `save_state` wrote.
 
-    Returns:
-        The state; the settings of the run; module name -> state dict; parameter number -> the optimizer's slots.
+    Attributes:
+        state: numbers.
+        settings: of the run.
+        modules: name -> state dict.
+        slots: number of the parameter -> the optimizer's state of it.
+    """
+
+    state: RunState
+    settings: dict[str, Any]
+    modules: dict[str, dict[str, Tensor]]
+    slots: dict[int, dict[str, Tensor]]
+
+
+def load_state(path: Path) -> SavedRun:
+    """Read what `save_state` wrote.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -102,4 +115,4 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any], dict[str, dict[str
             slots.setdefault(int(index), {})[slot] = tensor
         else:
             modules.setdefault(part, {})[key] = tensor
-    return state, settings, modules, slots
+    return SavedRun(state, settings, modules, slots)

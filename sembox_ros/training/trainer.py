@@ -17,7 +17,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch
 from sembox_ros.errors import ConfigError, TrainingError
 from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
@@ -26,10 +25,16 @@ from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
 from sembox_ros.training.failure import save_batch
 from sembox_ros.training.loader import Schedule, create_train_loader, create_val_loader, load_datasets, mix_seed
 from sembox_ros.training.monitor import Monitor
-from sembox_ros.training.optim import create_average, create_optimizer, freeze_parts, learning_rate, set_learning_rate
-from sembox_ros.training.optim import train_mode
-from sembox_ros.training.report import write_summary
+from sembox_ros.training.optim import (
+    create_average,
+    create_optimizer,
+    freeze_parts,
+    learning_rate,
+    set_learning_rate,
+    train_mode,
+)
 from sembox_ros.training.pieces import create_fabric, create_network, create_scene_loss, start_weights
+from sembox_ros.training.report import write_summary
 from sembox_ros.training.state import RunState, load_state, save_state
 from sembox_ros.training.validation import Grader, Scores, validate
 
@@ -58,8 +63,9 @@ class Trainer:
         model, self.model_config, self.labels = create_network(config, train_data.labels)
         self._started = start_weights(model, config.start_from) if config.start_from and not resume else ''
         freeze_parts(model, config.freeze)
-        self.criterion = create_scene_loss(config, self.model_config, train_data)
-        model = model.to(self.fabric.device, memory_format=torch.channels_last)
+        with self.fabric.rank_zero_first():  # the first process counts pixels, the others find the counts
+            self.criterion = create_scene_loss(config, self.model_config, train_data)
+        model = model.to(self.fabric.device).to(memory_format=torch.channels_last)
         self.average = create_average(model, config.optimizer.ema_decay)
         self.network, self.optimizer = self.fabric.setup(model, create_optimizer(model, config.optimizer))
         self._train_data, self._val_data = train_data, val_data
@@ -95,18 +101,18 @@ class Trainer:
         return {**plain, 'processes': self.fabric.world_size}
 
     def _restore(self) -> None:
-        state, settings, modules, slots = load_state(self.folder / RESUME)
+        saved = load_state(self.folder / RESUME)
         now = json.loads(json.dumps(self._settings()))
-        changed = sorted(key for key in now.keys() | settings.keys() if now.get(key) != settings.get(key))
+        changed = sorted(k for k in now.keys() | saved.settings.keys() if now.get(k) != saved.settings.get(k))
         if changed:
             raise ConfigError(f'--resume: {", ".join(changed)} changed since the run began; resume it as it was')
-        self.network.load_state_dict(modules['network'])
-        self.average.load_state_dict(modules['average'])
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': slots})
+        self.network.module.load_state_dict(saved.modules['network'])
+        self.average.load_state_dict(saved.modules['average'])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': saved.slots})
         scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
-        if scaler is not None and state.scaler:
-            scaler.load_state_dict(state.scaler)
-        self.state = state
+        if scaler is not None and saved.state.scaler:
+            scaler.load_state_dict(saved.state.scaler)
+        self.state = saved.state
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -117,9 +123,7 @@ class Trainer:
             TrainingError: a loss is no number any more; the batch was saved.
         """
         main = self.fabric.is_global_zero
-        self.monitor = Monitor(
-            self.folder, total_steps=self.total_steps, first_step=self.state.step, active=main
-        )
+        self.monitor = Monitor(self.folder, total_steps=self.total_steps, first_step=self.state.step, active=main)
         if main:
             write_train_config(self.config, self.folder / 'config.yaml')
         if self._started:
@@ -315,7 +319,9 @@ class Trainer:
             'last': state.last or None,
             'interrupted': state.step < self.total_steps,
         }
-        (self.folder / METRICS).write_text(json.dumps(metrics, indent=1) + '\n')
+        partial = self.folder / f'.{METRICS}'
+        partial.write_text(json.dumps(metrics, indent=1) + '\n')
+        partial.replace(self.folder / METRICS)
         summary = write_summary(self.folder)
         if metrics['interrupted']:
             self.monitor.say(f'stopped after step {state.step} of {self.total_steps}; go on with --resume')
@@ -328,7 +334,8 @@ class Trainer:
         if self.fabric.world_size == 1:
             return self._stop
         flag = torch.tensor(float(self._stop), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(flag, reduce_op='sum') > 0)
+        total = self.fabric.all_reduce(flag, reduce_op='sum')
+        return isinstance(total, Tensor) and bool(total > 0)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
