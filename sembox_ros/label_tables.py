@@ -84,8 +84,8 @@ COCO_UNUSED = frozenset({
 # in all vehicles of its own classes (no boats or aeroplanes).
 THING_SYNONYMS: dict[str, dict[str, str]] = {
     'cityscapes_8': {
-        'person': 'human', 'rider': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle', 'bus': 'vehicle',
-        'train': 'vehicle', 'truck': 'vehicle',
+        'person': 'human', 'rider': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle',
+        'bus': 'vehicle', 'train': 'vehicle', 'truck': 'vehicle',
     },
     'voc_21': {
         'airplane': 'aeroplane', 'dining table': 'diningtable', 'motorcycle': 'motorbike',
