@@ -44,6 +44,16 @@ CITYSCAPES_CATEGORIES: tuple[Row, ...] = (
     ('vehicle', (0, 0, 142), True),
 )
 
+# The same file's `id` 0..33, as in *_labelIds.png -> `trainId` (255: not evaluated) and `categoryId`.
+CITYSCAPES_TRAIN_IDS = (
+    255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255,
+    5, 255, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255, 255, 16, 17, 18,
+)  # fmt: skip
+CITYSCAPES_CATEGORY_IDS = (
+    0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2,
+    3, 3, 3, 3, 4, 4, 5, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7,
+)  # fmt: skip
+
 # KITTI road ground truth: red is not road, magenta is road, black (not judged) becomes the ignore id.
 KITTI_ROAD: tuple[Row, ...] = (
     ('not road', (255, 0, 0), False),
@@ -70,12 +80,12 @@ COCO_UNUSED = frozenset({
     'street sign', 'hat', 'shoe', 'eye glasses', 'plate', 'mirror', 'window', 'desk', 'door', 'blender',
 })  # fmt: skip
 
-# COCO class -> the thing of a mask vocabulary that means it, where their names differ. Cityscapes' categories take
+# Box class -> the thing of a mask vocabulary that means it, where their names differ. Cityscapes' categories take
 # in all vehicles of its own classes (no boats or aeroplanes).
 THING_SYNONYMS: dict[str, dict[str, str]] = {
     'cityscapes_8': {
-        'person': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle', 'bus': 'vehicle',
-        'train': 'vehicle', 'truck': 'vehicle',
+        'person': 'human', 'rider': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle',
+        'bus': 'vehicle', 'train': 'vehicle', 'truck': 'vehicle',
     },
     'voc_21': {
         'airplane': 'aeroplane', 'dining table': 'diningtable', 'motorcycle': 'motorbike',

@@ -114,6 +114,10 @@ class SceneLabels:
                 )
         object.__setattr__(self, 'thing_links', MappingProxyType(dict(self.thing_links)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only mapping cannot be pickled, and data loading sends datasets with their labels to processes.
+        return SceneLabels, (self.semantic, self.detection, dict(self.thing_links))
+
     @property
     def semantic_names(self) -> tuple[str, ...]:
         """Names of the mask's classes; empty for a network that only detects."""
@@ -236,6 +240,7 @@ SCENE_LABELS: dict[str, SceneLabels] = {
         *((s, d) for s in (VOC_21, ADE20K_150, KITTI_19, KITTI_ROAD_2) for d in (COCO_90, COCO_80)),
         (CITYSCAPES_19, CITYSCAPES_THINGS_8),
         (CITYSCAPES_20, CITYSCAPES_THINGS_8),
+        (CITYSCAPES_8, CITYSCAPES_THINGS_8),
     )
 }
 

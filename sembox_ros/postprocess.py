@@ -8,8 +8,9 @@ from torch import Tensor
 
 from sembox_ros.ops.boxes import clip_boxes, decode_boxes
 from sembox_ros.ops.nms import select_boxes, top_candidates
+from sembox_ros.ops.placement import Placement
 from sembox_ros.ops.resize import resize_argmax
-from sembox_ros.types import Detections, Placement
+from sembox_ros.types import Detections
 
 
 def decode_detections(

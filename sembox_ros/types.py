@@ -22,30 +22,6 @@ def _check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dt
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where an image lies on the network's canvas: scaled, in the top left corner.
-
-    Attributes:
-        image_hw: size of the image, in pixels.
-        scaled_hw: its size on the canvas.
-        canvas_hw: size of the canvas, at least `scaled_hw`; the rest is padding.
-    """
-
-    image_hw: tuple[int, int]
-    scaled_hw: tuple[int, int]
-    canvas_hw: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        if not all(1 <= s <= c for s, c in zip(self.scaled_hw, self.canvas_hw, strict=True)):
-            raise InputError(f'scaled_hw: expected 1x1 up to the canvas {self.canvas_hw}, got {self.scaled_hw}')
-
-    @property
-    def scale_xy(self) -> tuple[float, float]:
-        """Pixels of the image per pixel of the canvas, horizontally and vertically."""
-        return self.image_hw[1] / self.scaled_hw[1], self.image_hw[0] / self.scaled_hw[0]
-
-
-@dataclass(frozen=True)
 class Detections:
     """Boxes of one image, best score first.
 

@@ -50,7 +50,7 @@ def test_frame_counts():
 
 def test_the_installed_executables_are_the_commands():
     setup = (ROOT / 'setup.py').read_text()
-    listed = re.search(r'COMMANDS = \((.*?)\)', setup)
+    listed = re.search(r'COMMANDS = \((.*?)\)', setup, re.DOTALL)
     assert listed is not None
     assert tuple(re.findall(r"'([\w-]+)'", listed[1])) == tuple(COMMANDS)
 

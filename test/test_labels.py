@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -281,3 +282,10 @@ def test_scene_labels_from_dict_refuses_with_config_error(change: dict[str, Any]
     data = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90).to_dict()
     with pytest.raises(ConfigError):
         SceneLabels.from_dict({**data, **change})
+
+
+@pytest.mark.parametrize('name', ['cityscapes_19+cityscapes_things_8', 'ade20k_150+coco_80'])
+def test_label_pairs_reach_other_processes(name: str) -> None:
+    copy = pickle.loads(pickle.dumps(SCENE_LABELS[name]))
+    assert copy == SCENE_LABELS[name]
+    assert copy.thing_links == SCENE_LABELS[name].thing_links

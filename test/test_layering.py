@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     'targets': {'ops', 'types', 'labels', 'errors'},
     'losses': {'ops', 'types', 'labels', 'errors'},
     'postprocess': {'ops', 'types', 'labels', 'errors'},
-    'data': {'ops', 'types', 'labels', 'config', 'errors'},
+    # label_tables as well: the ids that a dataset's files use are facts of the same kind.
+    'data': {'ops', 'types', 'labels', 'label_tables', 'config', 'errors'},
     'evaluation': {'types', 'labels', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
     'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'errors'},

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from sembox_ros.ops.placement import Placement
 from sembox_ros.postprocess import decode_detections, decode_semantic
-from sembox_ros.types import Detections, Placement
+from sembox_ros.types import Detections
 
 # An image of 60 x 200 shown at half size in the top left of a 128 x 128 canvas: padding below row 30 and right of 100.
 HALF = Placement((60, 200), scaled_hw=(30, 100), canvas_hw=(128, 128))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sembox_ros.errors import InputError
-from sembox_ros.types import Detections, Placement, Scene
+from sembox_ros.types import Detections, Scene
 
 
 def detections(**changes: Any) -> Detections:
@@ -77,13 +77,3 @@ def test_scene_takes_parts_that_fit_and_leaves_the_others_none() -> None:
     assert dict(scene.timings_ms) == {}
     with pytest.raises(dataclasses.FrozenInstanceError):
         scene.semantic = None  # type: ignore[misc]
-
-
-@pytest.mark.parametrize('scaled_hw', [(0, 5), (5, 0), (11, 5), (5, 21)])
-def test_placement_refuses_an_image_that_leaves_the_canvas(scaled_hw: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r'scaled_hw.*\(10, 20\)'):
-        Placement((7, 7), scaled_hw=scaled_hw, canvas_hw=(10, 20))
-
-
-def test_placement_scales_are_image_pixels_per_canvas_pixel() -> None:
-    assert Placement((100, 300), scaled_hw=(50, 100), canvas_hw=(128, 128)).scale_xy == (3.0, 2.0)

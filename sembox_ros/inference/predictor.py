@@ -13,13 +13,14 @@ from torch import Tensor
 
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, InputError
-from sembox_ros.inference.preprocess import check_image, place_image, preprocess
+from sembox_ros.inference.preprocess import check_image, preprocess
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.models.folding import fold
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.postprocess import decode_detections, decode_semantic
-from sembox_ros.types import Detections, Placement, Scene
+from sembox_ros.types import Detections, Scene
 
 OUTPUTS = frozenset({'semantic', 'confidence', 'detections'})
 STAGES = ('preprocess', 'network', 'postprocess')
@@ -133,7 +134,8 @@ class Predictor:
         detection = detection or DetectionConfig()
         for image in images:
             check_image(image)
-        placements = [place_image((image.shape[0], image.shape[1]), self.checkpoint.input) for image in images]
+        config = self.checkpoint.input
+        placements = [place_image((i.shape[0], i.shape[1]), config.size_hw, config.resize) for i in images]
         groups: dict[tuple[int, int], list[int]] = {}
         for index, placement in enumerate(placements):
             groups.setdefault(placement.canvas_hw, []).append(index)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sembox_ros.config import SIZE_DIVISOR, InputConfig
+from sembox_ros.config import InputConfig
 from sembox_ros.errors import InputError
-from sembox_ros.ops.resize import fit_within
-from sembox_ros.types import Placement
+from sembox_ros.ops.placement import Placement
 
 
 def check_image(image: object) -> None:
@@ -27,22 +26,6 @@ def check_image(image: object) -> None:
         raise InputError(f'image: expected (H, W, 3) uint8 rgb, got {image.shape} {image.dtype}')
     if not image.size:
         raise InputError(f'image: expected at least one pixel, got size {image.shape[0]}x{image.shape[1]}')
-
-
-def place_image(image_hw: tuple[int, int], config: InputConfig) -> Placement:
-    """Where an image of that size goes.
-
-    Letterbox keeps the aspect ratio and trims the canvas to what the image covers, rounded up to a multiple of
-    128, so that a 4:3 image does not pay for the padding of a 2:1 canvas. Letterbox_fixed keeps all of the canvas,
-    for networks of one size. Stretch fills the canvas.
-    """
-    if config.resize == 'stretch':
-        return Placement(image_hw, scaled_hw=config.size_hw, canvas_hw=config.size_hw)
-    scaled_hw = fit_within(image_hw, config.size_hw)
-    if config.resize == 'letterbox_fixed':
-        return Placement(image_hw, scaled_hw=scaled_hw, canvas_hw=config.size_hw)
-    height, width = (-(-s // SIZE_DIVISOR) * SIZE_DIVISOR for s in scaled_hw)
-    return Placement(image_hw, scaled_hw=scaled_hw, canvas_hw=(height, width))
 
 
 def preprocess(

@@ -19,8 +19,8 @@ from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, load_check
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.ops.placement import Placement
 from sembox_ros.postprocess import decode_detections, decode_semantic
-from sembox_ros.types import Placement
 
 SEMANTIC_CLASSES, DETECTION_CLASSES = 6, 5
 

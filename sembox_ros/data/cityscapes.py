@@ -1,0 +1,177 @@
+"""Cityscapes (Cordts et al. 2016) as its archives unpack: leftImg8bit/ beside gtFine/ or gtCoarse/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sembox_ros.data.image_files import read_ids, read_rgb
+from sembox_ros.data.sample import Sample
+from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.label_tables import CITYSCAPES_CATEGORY_IDS, CITYSCAPES_TRAIN_IDS
+from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_THINGS_8, IGNORE_ID, SceneLabels, load_scene_labels
+
+# Split -> folder and file infix of its annotations.
+SPLITS = {'train': 'gtFine', 'val': 'gtFine', 'test': 'gtFine', 'train_extra': 'gtCoarse'}
+
+VOID_20 = 19  # the 20-class set trains what the others ignore as a class of its own
+INSTANCE_FACTOR = 1000  # instanceIds: labelId * 1000 + k for object k, the labelId alone for everything else
+_NO_BOX = -1
+
+_HOW_TO_GET = (
+    'Unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (train_extra: leftImg8bit_trainextra.zip and '
+    'gtCoarse.zip), which the Cityscapes site gives after registration, into one folder; or render a stand-in with '
+    '`python -m sembox_ros streets --out FOLDER`'
+)
+
+
+def _semantic_table(classes: int) -> np.ndarray:
+    """(256,) uint8: labelId -> id of the semantic label set."""
+    official = CITYSCAPES_CATEGORY_IDS if classes == 8 else CITYSCAPES_TRAIN_IDS
+    table = np.full(256, IGNORE_ID, np.uint8)
+    table[: len(official)] = official
+    if classes == 20:
+        table[table == IGNORE_ID] = VOID_20
+    return table
+
+
+def _box_table() -> np.ndarray:
+    """(66,) int64: labelId, as an instance id can carry it -> id of CITYSCAPES_THINGS_8, or _NO_BOX."""
+    table = np.full(np.iinfo(np.uint16).max // INSTANCE_FACTOR + 1, _NO_BOX, np.int64)
+    for label_id, train_id in enumerate(CITYSCAPES_TRAIN_IDS):
+        if train_id != IGNORE_ID and CITYSCAPES_19.is_thing[train_id]:
+            table[label_id] = CITYSCAPES_THINGS_8.names.index(CITYSCAPES_19.names[train_id])
+    return table
+
+
+def _tight_boxes(instance_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 xyxy of the pixels of each value, all of which occur in (H, W) uint16 `instance_ids`.
+
+    One pass over the image for all objects: one for each of the 80 of a busy street takes longer than decoding it.
+    """
+    if not len(values):
+        return np.zeros((0, 4), np.float32)
+    table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
+    table[values] = np.arange(1, len(values) + 1)
+    numbers = table[instance_ids].ravel()
+    pixels = np.flatnonzero(numbers)
+    order = np.argsort(numbers[pixels], kind='stable')
+    pixels = pixels[order]
+    starts = np.searchsorted(numbers[pixels], np.arange(1, len(values) + 1))
+    y, x = np.divmod(pixels, instance_ids.shape[1])
+    corners = (np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts))
+    ends = (np.maximum.reduceat(x, starts) + 1, np.maximum.reduceat(y, starts) + 1)
+    return np.stack((*corners, *ends), axis=1).astype(np.float32)
+
+
+class Cityscapes:
+    """Street images with class ids of every pixel and boxes (and masks) of the eight countable classes.
+
+    A region of a countable class whose objects were not told apart (a group) becomes one box with `is_crowd`.
+
+    Args:
+        root: folder that holds leftImg8bit and gtFine (or gtCoarse).
+        split: 'train', 'val', 'test' (its labels are withheld: everything is ignored) or 'train_extra' (coarse).
+        classes: semantic classes: 19; 20, which adds void; or 8, the categories, of which 0 is void.
+        with_masks: also give each box's mask.
+        limit: use only the first so many images by name; 0 uses all.
+
+    Attributes:
+        labels: semantic label set by `classes`, boxes of CITYSCAPES_THINGS_8.
+        image_ids: such as 'aachen_000000_000019', in order.
+
+    Raises:
+        ConfigError: unknown split or number of classes, or a negative limit.
+        DatasetError: files are missing; says which and where they come from.
+    """
+
+    def __init__(
+        self, *, root: str | Path, split: str = 'train', classes: int = 19, with_masks: bool = False, limit: int = 0
+    ) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"split: expected one of {', '.join(SPLITS)}; got '{split}'")
+        if classes not in (19, 20, 8):
+            raise ConfigError(f'classes: expected 19, 20 or 8, got {classes}')
+        if not isinstance(limit, int) or limit < 0:
+            raise ConfigError(f'limit: expected 0 (all images) or more, got {limit!r}')
+        if not isinstance(root, (str, Path)) or not str(root):
+            raise ConfigError(f'root: expected the folder of the dataset, got {root!r}')
+        self.labels: SceneLabels = load_scene_labels(f'cityscapes_{classes}+cityscapes_things_8')
+        self._with_masks = with_masks
+        self._semantic_table = _semantic_table(classes)
+        self._box_table = _box_table()
+        self._root = Path(root).expanduser()
+        self._truth = SPLITS[split]
+        names = self._find(split)
+        names = names[:limit] if limit else names
+        self._files = [self._paths(split, name) for name in names]
+        self.image_ids: Sequence[str] = tuple(name.rpartition('/')[2] for name in names)
+
+    def _find(self, split: str) -> list[str]:
+        """'city/image id' of every image of the split, sorted; each has its two label files."""
+        images = self._root / 'leftImg8bit' / split
+        truth = self._root / self._truth / split
+        for folder in (images, truth):
+            if not folder.is_dir():
+                raise DatasetError(f'{folder}: there is no such folder. {_HOW_TO_GET}')
+        names = sorted(
+            f'{path.parent.name}/{path.name.removesuffix("_leftImg8bit.png")}'
+            for path in images.glob('*/*_leftImg8bit.png')
+        )
+        if not names:
+            raise DatasetError(f'{images}: expected <city>/*_leftImg8bit.png, found none. {_HOW_TO_GET}')
+        present = {f'{path.parent.name}/{path.name}' for path in truth.glob('*/*.png')}
+        for kind in ('labelIds', 'instanceIds'):
+            missing = [f'{name}_{self._truth}_{kind}.png' for name in names]
+            missing = [name for name in missing if name not in present]
+            if missing:
+                raise DatasetError(
+                    f'{truth}/{missing[0]}: no such file; {len(missing)} of {len(names)} images lack their {kind}. '
+                    f'{_HOW_TO_GET}'
+                )
+        return names
+
+    def _paths(self, split: str, name: str) -> tuple[Path, Path, Path]:
+        image = self._root / 'leftImg8bit' / split / f'{name}_leftImg8bit.png'
+        truth = self._root / self._truth / split / f'{name}_{self._truth}_'
+        return image, Path(f'{truth}labelIds.png'), Path(f'{truth}instanceIds.png')
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one image with its labels.
+
+        Raises:
+            DatasetError: a file is missing, damaged or does not fit the others; says which.
+        """
+        image_path, label_path, instance_path = self._files[index]
+        image = read_rgb(image_path)
+        label_ids = read_ids(label_path, np.uint8)
+        instance_ids = read_ids(instance_path, np.uint16)
+        for path, ids in ((label_path, label_ids), (instance_path, instance_ids)):
+            if ids.shape != image.shape[:2]:
+                raise DatasetError(f'{path}: expected the size of its image, {image.shape[:2]}, got {ids.shape}')
+        values, class_ids = self._objects(instance_ids)
+        masks = [instance_ids == value for value in values] if self._with_masks else None
+        return Sample(
+            image=image,
+            image_id=self.image_ids[index],
+            semantic=cv2.LUT(label_ids, self._semantic_table),
+            boxes_xyxy=_tight_boxes(instance_ids, values),
+            class_ids=class_ids,
+            is_crowd=values < INSTANCE_FACTOR,
+            masks=None if masks is None else np.array(masks, bool).reshape(-1, *image.shape[:2]),
+        )
+
+    def _objects(self, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids in (H, W) uint16 `instance_ids` that have a box, ascending, and their detection class ids."""
+        values = np.flatnonzero(np.bincount(instance_ids.ravel()))
+        # 66 and above are no labels; 0, unlabeled, has no box either.
+        alone = np.where(values < len(self._box_table), values, 0)
+        class_ids = self._box_table[np.where(values < INSTANCE_FACTOR, alone, values // INSTANCE_FACTOR)]
+        found = class_ids != _NO_BOX
+        return values[found], class_ids[found]

@@ -1,0 +1,42 @@
+"""Every dataset by name. To add one: write its file here, add its line to `DATASETS`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sembox_ros.config import suggest
+from sembox_ros.data.cityscapes import Cityscapes
+from sembox_ros.data.sample import Dataset
+from sembox_ros.errors import ConfigError
+
+# Name -> a factory that takes keyword arguments only; their names are the options of the configuration file.
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    'cityscapes': Cityscapes,
+}
+
+
+def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+    """The dataset of that name.
+
+    Args:
+        name: a key of `DATASETS`.
+        options: keyword arguments of its factory, such as root and split.
+
+    Raises:
+        ConfigError: unknown name, or unknown, missing or unfit options.
+        DatasetError: its files are missing or damaged.
+    """
+    if name not in DATASETS:
+        raise ConfigError(f"dataset: '{name}' is unknown{suggest(name, DATASETS)}; known: {', '.join(DATASETS)}")
+    factory = DATASETS[name]
+    parameters = inspect.signature(factory).parameters
+    for option in options:
+        if option not in parameters:
+            hint = suggest(option, parameters)
+            raise ConfigError(f"dataset {name}: unknown option '{option}'{hint}; known: {', '.join(parameters)}")
+    for parameter in parameters.values():
+        if parameter.default is inspect.Parameter.empty and parameter.name not in options:
+            raise ConfigError(f"dataset {name}: option '{parameter.name}' is missing")
+    return factory(**options)

@@ -1,0 +1,374 @@
+"""From a labelled image to the network's input: augmented for training, placed as in inference for validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as vision
+
+from sembox_ros.config import Checked, InputConfig, option
+from sembox_ros.data.sample import Sample
+from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.labels import IGNORE_ID
+from sembox_ros.ops.boxes import clip_boxes
+from sembox_ros.ops.placement import Placement, place_image
+from sembox_ros.ops.resize import fit_within
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Checked):
+    """How training images are varied."""
+
+    scale_min: float = option(
+        0.5, 'smallest size of the image, relative to the size that just fits the canvas', minimum=0.1, maximum=10.0
+    )
+    scale_max: float = option(2.0, 'largest size; beyond 1 a random part is cut out', minimum=0.1, maximum=10.0)
+    flip_probability: float = option(0.5, 'how often left and right are swapped', minimum=0.0, maximum=1.0)
+    brightness: float = option(0.3, 'brightness factor varies by up to this much around 1', minimum=0.0, maximum=1.0)
+    contrast: float = option(0.3, 'contrast factor varies by up to this much around 1', minimum=0.0, maximum=1.0)
+    saturation: float = option(0.3, 'saturation factor varies by up to this much around 1', minimum=0.0, maximum=1.0)
+    hue: float = option(
+        0.0, 'hue turns by up to this part of the colour circle; four times the work of all the rest', minimum=0.0,
+        maximum=0.5,
+    )  # fmt: skip
+    degrees: float = option(0.0, 'the image turns by up to this angle', minimum=0.0, maximum=45.0)
+    shear: float = option(0.0, 'the image leans by up to this angle, in degrees', minimum=0.0, maximum=45.0)
+    min_box_px: float = option(
+        2.0, 'a box with a shorter side on the canvas is ignored: neither object nor background', minimum=0.0,
+        maximum=256.0,
+    )  # fmt: skip
+    min_visible: float = option(
+        0.3, 'a box of whose area a smaller part stays on the canvas is ignored', minimum=0.0, maximum=1.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale_min > self.scale_max:
+            raise ConfigError(f'scale_min: expected at most scale_max = {self.scale_max}, got {self.scale_min}')
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as the network takes it; the ids are those of its `Sample`.
+
+    Attributes:
+        image: (3, H, W) float32, normalised; zero where padded.
+        image_id: name within the dataset.
+        semantic: (H, W) uint8, 255 = ignored or padded; None without semantic labels.
+        boxes_xyxy: (N, 4) float32 in pixels of the canvas; None, as the next two, without boxes.
+        class_ids: (N,) int64.
+        is_crowd: (N,) bool; True also for what was cut off too much to be asked for.
+        placement: where the whole image lies; None for training.
+        sample: the image and its labels at their own size, to grade predictions by; None for training.
+    """
+
+    image: Tensor
+    image_id: str
+    semantic: Tensor | None
+    boxes_xyxy: Tensor | None
+    class_ids: Tensor | None
+    is_crowd: Tensor | None
+    placement: Placement | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several items of one canvas size.
+
+    Attributes:
+        images: (B, 3, H, W) float32, normalised, channels-last in memory.
+        semantic: (B, H, W) int64, 255 = ignored; None without semantic labels.
+        boxes_xyxy: B times (Ni, 4) float32 in pixels of the canvas; empty, as the next two, without boxes.
+        class_ids: B times (Ni,) int64.
+        is_crowd: B times (Ni,) bool.
+        image_ids: B names.
+        placements: where each image lies; empty for training.
+        samples: each image and its labels at their own size; empty for training.
+    """
+
+    images: Tensor
+    semantic: Tensor | None
+    boxes_xyxy: tuple[Tensor, ...]
+    class_ids: tuple[Tensor, ...]
+    is_crowd: tuple[Tensor, ...]
+    image_ids: tuple[str, ...]
+    placements: tuple[Placement, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            semantic=None if self.semantic is None else self.semantic.to(device, non_blocking=True),
+            boxes_xyxy=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_xyxy),
+            class_ids=tuple(ids.to(device, non_blocking=True) for ids in self.class_ids),
+            is_crowd=tuple(crowd.to(device, non_blocking=True) for crowd in self.is_crowd),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch with its two large tensors in memory that a GPU reads directly; `DataLoader` calls it."""
+        return dataclasses.replace(
+            self,
+            images=self.images.pin_memory(),
+            semantic=None if self.semantic is None else self.semantic.pin_memory(),
+        )
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack items of one canvas size.
+
+    Raises:
+        DatasetError: only some of them have semantic labels or boxes.
+    """
+    for part in ('semantic', 'boxes_xyxy'):
+        lacking = [item.image_id for item in items if getattr(item, part) is None]
+        if 0 < len(lacking) < len(items):
+            raise DatasetError(f'{lacking[0]}: has no {part}, which other images of its batch have')
+    semantic = [item.semantic for item in items if item.semantic is not None]
+    return Batch(
+        images=torch.stack([item.image for item in items]).contiguous(memory_format=torch.channels_last),
+        semantic=torch.stack(semantic).long() if semantic else None,
+        boxes_xyxy=tuple(item.boxes_xyxy for item in items if item.boxes_xyxy is not None),
+        class_ids=tuple(item.class_ids for item in items if item.class_ids is not None),
+        is_crowd=tuple(item.is_crowd for item in items if item.is_crowd is not None),
+        image_ids=tuple(item.image_id for item in items),
+        placements=tuple(item.placement for item in items if item.placement is not None),
+        samples=tuple(item.sample for item in items if item.sample is not None),
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """Image, labels and boxes as torchvision's types; every step below turns all three alike."""
+
+    image: tv_tensors.Image  # (3, h, w) uint8, later float32
+    semantic: tv_tensors.Mask | None  # (h, w) uint8
+    boxes: tv_tensors.BoundingBoxes | None  # (N, 4) float32, not clipped
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def resized(self, size_hw: tuple[int, int]) -> _View:
+        """Scaled: bilinear with antialiasing as in inference, labels by the nearest pixel centre."""
+        if size_hw == self.size_hw:
+            return self
+        exact = InterpolationMode.NEAREST_EXACT
+        # The kernel that inference uses: vision.resize would go through float on some processors.
+        pixels = F.interpolate(self.image.as_subclass(Tensor)[None], size_hw, mode='bilinear', antialias=True)[0]
+        return _View(
+            image=tv_tensors.wrap(pixels, like=self.image),
+            semantic=None if self.semantic is None else vision.resize(self.semantic, size_hw, interpolation=exact),
+            boxes=None if self.boxes is None else vision.resize(self.boxes, size_hw),
+        )
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> _View:
+        """The window; views of the pixels, boxes may reach outside."""
+        parts = (vision.crop(part, top, left, height, width) if part is not None else None for part in self._parts())
+        return _View(*parts)
+
+    def flipped(self) -> _View:
+        """Left and right swapped."""
+        return _View(*(vision.horizontal_flip(part) if part is not None else None for part in self._parts()))
+
+    def padded(self, canvas_hw: tuple[int, int]) -> _View:
+        """On a canvas, in its top left corner; image 0, labels 255 elsewhere."""
+        height, width = self.size_hw
+        if canvas_hw == (height, width):
+            return self
+        padding = [0, 0, canvas_hw[1] - width, canvas_hw[0] - height]
+        return _View(
+            image=vision.pad(self.image, padding, fill=0),
+            semantic=None if self.semantic is None else vision.pad(self.semantic, padding, fill=IGNORE_ID),
+            boxes=None if self.boxes is None else vision.pad(self.boxes, padding),
+        )
+
+    def turned(self, degrees: float, shear: float) -> _View:
+        """Rotated and sheared about the centre; image 0, labels 255 where nothing comes to lie."""
+        place = {'angle': degrees, 'translate': [0, 0], 'scale': 1.0, 'shear': [shear, 0.0]}
+        bilinear = InterpolationMode.BILINEAR
+        return _View(
+            image=vision.affine(self.image, **place, interpolation=bilinear, fill=0),
+            semantic=None if self.semantic is None else vision.affine(self.semantic, **place, fill=IGNORE_ID),
+            boxes=None if self.boxes is None else vision.affine(self.boxes, **place),
+        )
+
+    def normalized(self, mean: Tensor, inverse_std: Tensor) -> _View:
+        """(pixels - mean) * inverse_std, in units of 0..255, both (3, 1, 1)."""
+        pixels = (self.image.as_subclass(Tensor).float() - mean) * inverse_std
+        return dataclasses.replace(self, image=tv_tensors.wrap(pixels, like=self.image))
+
+    def clipped(self) -> _View:
+        """Boxes cut at the border."""
+        if self.boxes is None:
+            return self
+        boxes = clip_boxes(self.boxes.as_subclass(Tensor), self.size_hw)
+        return dataclasses.replace(self, boxes=tv_tensors.wrap(boxes, like=self.boxes))
+
+    def areas(self) -> Tensor:
+        """(N,) areas of the boxes, reaching outside or not."""
+        boxes = torch.zeros(0, 4) if self.boxes is None else self.boxes.as_subclass(Tensor)
+        return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+
+    def _parts(self) -> tuple[tv_tensors.TVTensor | None, ...]:
+        return self.image, self.semantic, self.boxes
+
+
+def _view(sample: Sample, channel_order: str) -> _View:
+    image = np.require(sample.image, requirements=('C', 'W'))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    boxes = sample.boxes_xyxy
+    return _View(
+        image=tv_tensors.Image(pixels.flip(0) if channel_order == 'bgr' else pixels),
+        semantic=None if sample.semantic is None else tv_tensors.Mask(torch.from_numpy(sample.semantic)),
+        boxes=None
+        if boxes is None
+        else tv_tensors.BoundingBoxes(
+            torch.from_numpy(boxes), format='XYXY', canvas_size=image.shape[:2], clamping_mode=None
+        ),
+    )
+
+
+def _statistics(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Mean and inverse standard deviation in units of 0..255, (3, 1, 1) each; rounded as inference rounds them."""
+    return torch.tensor(mean).view(3, 1, 1) * 255, 1 / (torch.tensor(std).view(3, 1, 1) * 255)
+
+
+class TrainTransform:
+    """Random scale, crop, flip, turn and colours.
+
+    Args:
+        size_hw: canvas.
+        augment: how much varies.
+        mean: subtracted per channel, after scaling to 0..1.
+        std: divided by per channel.
+        channel_order: 'rgb', or 'bgr' for weights that expect it.
+    """
+
+    def __init__(
+        self,
+        *,
+        size_hw: tuple[int, int],
+        augment: AugmentConfig,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channel_order: str = 'rgb',
+    ) -> None:
+        self.size_hw = size_hw
+        self.augment = augment
+        self._channel_order = channel_order
+        self._mean, self._inverse_std = _statistics(mean, std)
+        self._colors = v2.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
+
+    def __call__(self, sample: Sample, seed: int) -> Item:
+        """The sample as the network takes it; the same sample and seed give the same item anywhere.
+
+        Args:
+            sample: image and labels.
+            seed: what the random choices follow from; a resumed run repeats them by repeating the seed.
+        """
+        # torchvision draws from torch's global generator. Not torch.manual_seed: it also reseeds the GPUs.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self._transform(sample)
+
+    def _transform(self, sample: Sample) -> Item:
+        augment = self.augment
+        view = self._cut_out(_view(sample, self._channel_order))
+        visible, whole = view.clipped(), view.areas()
+        share = visible.areas() / whole.clamp(min=1e-6)
+        if torch.rand(()) < augment.flip_probability:
+            visible = visible.flipped()
+        visible = dataclasses.replace(visible, image=self._colors(visible.image))
+        canvas = visible.normalized(self._mean, self._inverse_std).padded(self.size_hw)
+        if augment.degrees or augment.shear:
+            turned = canvas.turned(_uniform(-augment.degrees, augment.degrees), _uniform(-augment.shear, augment.shear))
+            canvas = turned.clipped()
+            share = share * canvas.areas() / turned.areas().clamp(min=1e-6)
+        return self._item(sample, canvas, share)
+
+    def _cut_out(self, view: _View) -> _View:
+        """A random part of the image at a random scale, at most as large as the canvas.
+
+        The window is cut before it is scaled, so that no pixel is scaled in vain; its edges are whole pixels of
+        the image, which changes the scale by less than a pixel of the window.
+        """
+        factor = math.exp(_uniform(math.log(self.augment.scale_min), math.log(self.augment.scale_max)))
+        canvas_hw = self.size_hw
+        wanted_hw = fit_within(view.size_hw, (round(canvas_hw[0] * factor), round(canvas_hw[1] * factor)))
+        window, scaled = [], []
+        for size, wanted, canvas in zip(view.size_hw, wanted_hw, canvas_hw, strict=True):
+            kept = min(wanted, canvas)
+            length = min(size, max(1, round(size * kept / wanted)))
+            window.append((int(torch.randint(size - length + 1, ())), length))
+            scaled.append(kept)
+        (top, height), (left, width) = window
+        return view.cropped(top, left, height, width).resized((scaled[0], scaled[1]))
+
+    def _item(self, sample: Sample, canvas: _View, share: Tensor) -> Item:
+        boxes = class_ids = is_crowd = None
+        if canvas.boxes is not None and sample.class_ids is not None and sample.is_crowd is not None:
+            boxes = canvas.boxes.as_subclass(Tensor)
+            sides = boxes[:, 2:] - boxes[:, :2]
+            kept = (sides > 0).all(dim=1)
+            # Too little to be asked for, but not background either.
+            doubtful = (sides < self.augment.min_box_px).any(dim=1) | (share < self.augment.min_visible)
+            boxes = boxes[kept]
+            class_ids = torch.from_numpy(sample.class_ids)[kept]
+            is_crowd = (torch.from_numpy(sample.is_crowd) | doubtful)[kept]
+        return Item(
+            image=canvas.image.as_subclass(Tensor),
+            image_id=sample.image_id,
+            semantic=None if canvas.semantic is None else canvas.semantic.as_subclass(Tensor),
+            boxes_xyxy=boxes,
+            class_ids=class_ids,
+            is_crowd=is_crowd,
+        )
+
+
+class EvalTransform:
+    """The whole image, placed and scaled as inference does, on the whole canvas so that batches stack.
+
+    Args:
+        input_config: canvas, resize mode ('letterbox' is not trimmed here), normalisation and channel order.
+    """
+
+    def __init__(self, input_config: InputConfig) -> None:
+        self.input_config = input_config
+        self._mode = 'stretch' if input_config.resize == 'stretch' else 'letterbox_fixed'
+        self._mean, self._inverse_std = _statistics(input_config.mean, input_config.std)
+
+    def __call__(self, sample: Sample) -> Item:
+        """The sample as the network takes it, with its placement and itself for grading."""
+        view = _view(sample, self.input_config.channel_order)
+        placement = place_image(view.size_hw, self.input_config.size_hw, self._mode)
+        canvas = view.resized(placement.scaled_hw).normalized(self._mean, self._inverse_std)
+        canvas = canvas.padded(placement.canvas_hw)
+        return Item(
+            image=canvas.image.as_subclass(Tensor),
+            image_id=sample.image_id,
+            semantic=None if canvas.semantic is None else canvas.semantic.as_subclass(Tensor),
+            boxes_xyxy=None if canvas.boxes is None else canvas.boxes.as_subclass(Tensor),
+            class_ids=None if sample.class_ids is None else torch.from_numpy(sample.class_ids),
+            is_crowd=None if sample.is_crowd is None else torch.from_numpy(sample.is_crowd),
+            placement=placement,
+            sample=sample,
+        )
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
