@@ -6,8 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'evaluate', 'info', 'train', 'import-weights', 'verify-import', 'params', 'node', 'play',
-    'record',
+    'demo', 'predict', 'evaluate', 'train', 'info', 'import-weights', 'verify-import', 'export-dataset',
+    'params', 'node', 'play', 'record',
 )  # fmt: skip
 
 

@@ -192,10 +192,22 @@ COCO_80 = _from_rows(
     ),
 )
 
+COCO_133 = _from_rows(
+    'coco_133',
+    (
+        *((n, c, True) for n, c in zip(COCO_80.names, label_tables.COCO_PANOPTIC_THING_COLORS, strict=True)),
+        *((name, color, False) for _, name, color in label_tables.COCO_PANOPTIC_STUFF),
+    ),
+)
+
 VOC_21 = LabelSet(
     name='voc_21', names=label_tables.VOC_NAMES, palette=_voc_colors(0, 21), is_thing=(False, *(True,) * 20)
 )
+VOC_20 = LabelSet(name='voc_20', names=VOC_21.names[1:], palette=VOC_21.palette[1:], is_thing=VOC_21.is_thing[1:])
 ADE20K_150 = _from_rows('ade20k_150', label_tables.ADE20K)
+ADE20K_32 = _from_rows(
+    'ade20k_32', (('background', (0, 0, 0), False), *label_tables.ADE20K[: label_tables.ADE20K_FREQUENT])
+)
 KITTI_19 = _from_rows('kitti_19', label_tables.CITYSCAPES)  # its semantics benchmark uses Cityscapes' definitions
 KITTI_ROAD_2 = _from_rows('kitti_road_2', label_tables.KITTI_ROAD)
 
@@ -203,8 +215,8 @@ LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType(
     {
         s.name: s
         for s in (
-            CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_THINGS_8, COCO_90, COCO_80, VOC_21, ADE20K_150,
-            KITTI_19, KITTI_ROAD_2,
+            CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_THINGS_8, COCO_90, COCO_80, COCO_133, VOC_21, VOC_20,
+            ADE20K_150, ADE20K_32, KITTI_19, KITTI_ROAD_2,
         )
     }
 )  # fmt: skip
@@ -237,10 +249,10 @@ SCENE_LABELS: dict[str, SceneLabels] = {
     f'{semantic.name}+{detection.name}': _pair(semantic, detection)
     for semantic, detection in (
         *((s, d) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8) for d in (COCO_90, COCO_80)),
-        *((s, d) for s in (VOC_21, ADE20K_150, KITTI_19, KITTI_ROAD_2) for d in (COCO_90, COCO_80)),
-        (CITYSCAPES_19, CITYSCAPES_THINGS_8),
-        (CITYSCAPES_20, CITYSCAPES_THINGS_8),
-        (CITYSCAPES_8, CITYSCAPES_THINGS_8),
+        *((s, d) for s in (COCO_133, VOC_21, ADE20K_150, ADE20K_32) for d in (COCO_90, COCO_80)),
+        *((s, d) for s in (KITTI_19, KITTI_ROAD_2) for d in (COCO_90, COCO_80)),
+        *((s, CITYSCAPES_THINGS_8) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, KITTI_19)),
+        (VOC_21, VOC_20),
     )
 }
 

@@ -56,7 +56,8 @@ def test_the_installed_executables_are_the_commands():
 
 
 @pytest.mark.parametrize(
-    'page', ['README.md', 'docs/architecture.md', 'docs/topics_and_parameters.md', 'docs/weights.md']
+    'page',
+    ['README.md', 'docs/architecture.md', 'docs/datasets.md', 'docs/topics_and_parameters.md', 'docs/weights.md'],
 )
 def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sembox_ros.errors import ConfigError
 from sembox_ros.labels import (
+    ADE20K_32,
     ADE20K_150,
     CITYSCAPES_8,
     CITYSCAPES_19,
@@ -19,10 +20,12 @@ from sembox_ros.labels import (
     CITYSCAPES_THINGS_8,
     COCO_80,
     COCO_90,
+    COCO_133,
     KITTI_19,
     KITTI_ROAD_2,
     LABEL_SETS,
     SCENE_LABELS,
+    VOC_20,
     VOC_21,
     LabelSet,
     SceneLabels,
@@ -130,7 +133,8 @@ def test_label_set_from_dict_refuses_with_config_error(data: Any) -> None:
 def test_known_sets() -> None:
     assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
         'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_8': 8, 'cityscapes_things_8': 8, 'coco_90': 90,
-        'coco_80': 80, 'voc_21': 21, 'ade20k_150': 150, 'kitti_19': 19, 'kitti_road_2': 2,
+        'coco_80': 80, 'coco_133': 133, 'voc_21': 21, 'voc_20': 20, 'ade20k_150': 150, 'ade20k_32': 32, 'kitti_19': 19,
+        'kitti_road_2': 2,
     }  # fmt: skip
     for name, labels in LABEL_SETS.items():
         assert labels.name == name
@@ -166,6 +170,19 @@ def test_coco_80_is_coco_90_less_the_ten_unused_in_the_same_order() -> None:
     assert all(COCO_90.palette[ids[n]] == c for n, c in zip(COCO_80.names, COCO_80.palette, strict=True))
 
 
+def test_coco_133_is_coco_80_and_the_published_stuff() -> None:
+    published = {
+        0: ('person', (220, 20, 60), True), 2: ('car', (0, 0, 142), True), 79: ('toothbrush', (191, 162, 208), True),
+        80: ('banner', (255, 255, 128), False), 100: ('road', (128, 64, 128), False),
+        119: ('sky-other-merged', (70, 130, 180), False), 132: ('rug-merged', (250, 141, 255), False),
+    }  # fmt: skip
+    rows = list(zip(COCO_133.names, COCO_133.palette, COCO_133.is_thing, strict=True))
+    assert {i: rows[i] for i in published} == published
+    assert COCO_133.names[:80] == COCO_80.names
+    assert sum(COCO_133.is_thing) == 80
+    assert len(set(COCO_133.palette)) == 133
+
+
 def test_cityscapes_categories_have_the_published_category_ids() -> None:
     names = ('void', 'flat', 'construction', 'object', 'nature', 'sky', 'human', 'vehicle')
     assert CITYSCAPES_8.names == names
@@ -190,6 +207,12 @@ def test_ade20k_ids_colours_and_things_are_the_published_ones() -> None:
     rows = list(zip(ADE20K_150.names, ADE20K_150.palette, ADE20K_150.is_thing, strict=True))
     assert {i: rows[i] for i in published} == published
     assert sum(ADE20K_150.is_thing) == 100
+
+
+def test_ade20k_32_is_background_and_the_first_31() -> None:
+    assert (ADE20K_32.names[0], ADE20K_32.palette[0], ADE20K_32.is_thing[0]) == ('background', (0, 0, 0), False)
+    for field in ('names', 'palette', 'is_thing'):
+        assert getattr(ADE20K_32, field)[1:] == getattr(ADE20K_150, field)[:31]
 
 
 def test_kitti() -> None:
@@ -219,6 +242,7 @@ def test_coco_boxes_beside_cityscapes_masks() -> None:
     assert links('kitti_19+coco_80') == links('cityscapes_19+coco_90')
     vehicles = dict.fromkeys(('bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck'), 'vehicle')
     assert links('cityscapes_8+coco_90') == {'person': 'human', **vehicles}
+    assert links('kitti_19+cityscapes_things_8') == {n: n for n in CITYSCAPES_THINGS_8.names}
     assert links('cityscapes_19+cityscapes_things_8') == {n: n for n in CITYSCAPES_THINGS_8.names}
 
 
@@ -228,6 +252,11 @@ def test_links_across_different_spellings() -> None:
     ade = links('ade20k_150+coco_80')
     assert (ade['couch'], ade['motorcycle'], ade['tv'], ade['car']) == ('sofa', 'minibike', 'television', 'car')
     assert 'potted plant' not in ade  # ADE20K's plant is stuff
+    assert links('ade20k_32+coco_80') == {n: {'couch': 'sofa', 'dining table': 'table'}.get(n, n) for n in (
+        'person', 'car', 'chair', 'couch', 'bed', 'dining table',
+    )}  # fmt: skip
+    assert links('voc_21+voc_20') == {n: n for n in VOC_20.names}
+    assert links('coco_133+coco_90') == {n: n for n in COCO_80.names}
     assert links('kitti_road_2+coco_80') == {}
 
 

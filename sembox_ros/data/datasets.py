@@ -7,13 +7,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sembox_ros.config import suggest
+from sembox_ros.data.ade20k import Ade20k
 from sembox_ros.data.cityscapes import Cityscapes
+from sembox_ros.data.coco import Coco21, CocoDetection
+from sembox_ros.data.coco_panoptic import CocoPanoptic
+from sembox_ros.data.kitti import KittiRoad, KittiSemantics
 from sembox_ros.data.sample import Dataset
+from sembox_ros.data.voc import Voc
 from sembox_ros.errors import ConfigError
 
 # Name -> a factory that takes keyword arguments only; their names are the options of the configuration file.
 DATASETS: dict[str, Callable[..., Dataset]] = {
     'cityscapes': Cityscapes,
+    'coco': CocoDetection,
+    'coco_panoptic': CocoPanoptic,
+    'coco_21': Coco21,
+    'voc': Voc,
+    'kitti_semantics': KittiSemantics,
+    'kitti_road': KittiRoad,
+    'ade20k': Ade20k,
 }
 
 

@@ -107,6 +107,21 @@ def test_any_instance_ids_give_official_classes_and_tight_boxes(
     assert list(zip(sample.boxes_xyxy.tolist(), names, sample.is_crowd.tolist(), strict=True)) == expected
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), size_hw=st.tuples(st.integers(1, 9), st.integers(1, 12)))
+def test_scattered_objects_have_tight_boxes(
+    seed: int, size_hw: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp('scattered')
+    instance = np.random.default_rng(seed).choice(np.array([7, 24, 24000, 24001, 33002], np.uint16), size_hw)
+    tiny.write_image(root, 'ulm_000000_000019', np.zeros(size_hw, np.uint8), instance)
+    sample = Cityscapes(root=root, split='val', with_masks=True)[0]
+    assert len(sample.masks) == len(np.setdiff1d(instance, [7]))
+    for mask, box in zip(sample.masks, sample.boxes_xyxy.tolist(), strict=True):
+        rows, columns = np.nonzero(mask)
+        assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
 def test_an_image_without_objects_has_no_boxes(tmp_path: Path) -> None:
     road = np.full((4, 6), tiny.ROAD, np.uint8)
     tiny.write_image(tmp_path, 'ulm_000000_000019', road, road.astype(np.uint16), split='train')
