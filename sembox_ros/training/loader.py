@@ -115,8 +115,12 @@ class Schedule(Sampler[Key]):
 
 
 def _calm_worker(_: int) -> None:
-    """One thread for each worker, as their number fills the machine; Ctrl-C is for the main process to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One thread for each worker, as their number fills the machine.
+
+    Signals that reach the whole process group are the main process's to handle: it ends its workers itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
