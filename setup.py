@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'info', 'import-weights', 'verify-import', 'export-dataset', 'params', 'node', 'play', 'record',
+    'demo', 'predict', 'info', 'train', 'import-weights', 'verify-import', 'export-dataset', 'params', 'node', 'play',
+    'record',
 )
 
 
@@ -27,19 +28,24 @@ setup(
     install_requires=[
         'av',
         'efficientnet_pytorch',
+        'lightning-fabric',
+        'matplotlib',
         'numpy',
+        'omegaconf',
         'opencv-python-headless',
         'pillow',
+        'pycocotools',
         'rich',
         'rosbags',
         'rosbags-image',
         'safetensors',
         'setuptools',
+        'tensorboard',
         'torch',
         'torchvision',
         'tqdm',
     ],
-    extras_require={'test': ['hypothesis', 'psutil', 'pytest', 'pytest-timeout', 'PyYAML']},
+    extras_require={'test': ['cityscapesScripts', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout', 'PyYAML']},
     zip_safe=True,
     maintainer='sembox_ros developers',
     maintainer_email='maintainers@sembox-ros.invalid',

@@ -102,17 +102,25 @@ ConfigT = TypeVar('ConfigT')
 
 
 def from_mapping(config_class: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-    """Build a config dataclass from names and values, lists becoming tuples.
+    """Build a config dataclass from names and values, lists becoming tuples and mappings the dataclasses inside it.
 
     Raises:
-        ConfigError: an unknown name, or a value that its field refuses.
+        ConfigError: an unknown name, or a value that its field refuses; inside another one its name is section.name.
     """
+    kinds = field_types(config_class)
     known = [f.name for f in dataclasses.fields(config_class)]  # type: ignore[arg-type]
-    for name in values:
+    given = {}
+    for name, value in values.items():
         if name not in known:
             hint = suggest(str(name), known)
             raise ConfigError(f"{config_class.__name__}: unknown option '{name}'{hint}; known: {', '.join(known)}")
-    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        if dataclasses.is_dataclass(kinds[name]) and isinstance(value, Mapping):
+            try:
+                value = from_mapping(kinds[name], value)
+            except ConfigError as error:
+                raise ConfigError(f'{name}.{error}') from error
+        given[name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**given)
 
 
 @dataclass(frozen=True)

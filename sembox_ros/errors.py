@@ -22,3 +22,7 @@ class InputError(SemboxError):
 
 class DatasetError(SemboxError):
     """A dataset or a bag is missing, half there or malformed."""
+
+
+class TrainingError(SemboxError):
+    """A training run cannot go on."""

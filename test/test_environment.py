@@ -195,11 +195,11 @@ def test_failed_download_ends_with_one_line_and_resumes(tree: Path, tmp_path: Pa
     assert first.stderr.count('\n') == 1
     assert 'ros-' in first.stderr.partition('env: ros: ')[2].partition('(log:')[0]
     assert 'it resumes' in first.stderr
-    assert '[1/7] virtual environment: ' in first.stdout
+    assert '[1/8] virtual environment: ' in first.stdout
     second = make_env(tree, **offline)
     assert second.returncode == 1
     assert 'virtual environment:' not in second.stdout
-    assert '[1/6] ROS 2 from wheels' in second.stdout
+    assert '[1/7] ROS 2 from wheels' in second.stdout
 
 
 # ------------------------------------------------------------------------------------------------ the worlds

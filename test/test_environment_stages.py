@@ -94,7 +94,7 @@ def changed(root: Path, before: dict[str, str]) -> set[str]:
 
 def test_only_stages_whose_inputs_changed_run(tree: Path) -> None:
     before = keys(tree)
-    assert list(before) == ['venv', 'ros', 'underlay', 'torch', 'packages', 'tools', 'package']
+    assert list(before) == ['venv', 'ros', 'underlay', 'torch', 'packages', 'tools', 'alone', 'package']
     assert changed(tree, before) == set()
     message = tree / 'underlay' / 'vision_msgs' / 'msg' / 'Point2D.msg'
     message.write_text(message.read_text() + '# more\n')
@@ -120,7 +120,7 @@ def test_another_folder_or_an_installed_ros_needs_another_environment(tree: Path
     moved = tree.rename(tree.with_name('elsewhere'))
     assert keys(moved)['venv'] != here['venv']
     installed = keys(moved, (True, '/opt/ros/rclpy', ''))
-    assert list(installed) == ['venv', 'torch', 'packages', 'tools', 'package']
+    assert list(installed) == ['venv', 'torch', 'packages', 'tools', 'alone', 'package']
     assert installed['venv'] != keys(moved)['venv']
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROSDEP_KEYS = {
     'PIL': 'python3-pil',
     'cv2': 'python3-opencv',
+    'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
     'rich': 'python3-rich',
     'rosbags': 'python3-rosbags-pip',
@@ -24,7 +25,9 @@ ROSDEP_KEYS = {
     'torchvision': 'python3-torchvision',
     'tqdm': 'python3-tqdm',
 }
-WITHOUT_KEY = {'av', 'efficientnet_pytorch', 'safetensors'}
+WITHOUT_KEY = {
+    'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',
+}  # fmt: skip
 
 
 def imported_packages() -> set[str]:
@@ -41,9 +44,9 @@ def imported_packages() -> set[str]:
 def test_every_import_is_declared():
     declared = {e.text for e in ElementTree.parse(ROOT / 'package.xml').getroot().iter('exec_depend')}
     readme = (ROOT / 'README.md').read_text()
-    pip_line = re.search(r'pip install ([\w ]+?) {2,}#', readme)
+    pip_line = re.search(r'pip install ([\w -]+?) {2,}#', readme)
     assert pip_line is not None
-    for package in imported_packages():
+    for package in (name.replace('lightning_', 'lightning-') for name in imported_packages()):
         if package in WITHOUT_KEY:
             assert package in pip_line[1].split(), package
         else:

@@ -106,9 +106,9 @@ class Builder:
         venv_key = digest(str(VENV), interpreter, sys.version_info[:2], platform.machine(), seen)
         ros_pins = packages.pins(packages.ROS, text)
 
-        def pip_stage(name: str, title: str, chosen: dict[str, str]) -> Stage:
+        def pip_stage(name: str, title: str, chosen: dict[str, str], *options: str) -> Stage:
             key = digest(*me, *packages.pins(list(chosen), text))
-            return Stage(name, title, key, lambda: self.install_packages(chosen))
+            return Stage(name, title, key, lambda: self.install_packages(chosen, *options))
 
         stages = [Stage('venv', 'virtual environment', venv_key, self.make_venv)]
         if not self.world.installed:
@@ -121,6 +121,7 @@ class Builder:
             pip_stage('torch', 'PyTorch (some 3 GB)', packages.TORCH),
             pip_stage('packages', 'Python packages', packages.PACKAGES),
             pip_stage('tools', 'test and lint tools', packages.TOOLS),
+            pip_stage('alone', 'tools without their dependencies', packages.ALONE, '--no-deps'),
             Stage('package', 'sembox_ros itself', digest(*me), self.link_package),
         ]
 
@@ -162,14 +163,14 @@ class Builder:
             parents = {sysconfig.get_path(kind) for kind in ('purelib', 'platlib')}
             (site_packages() / 'parent_environment.pth').write_text('\n'.join(sorted(parents)) + '\n')
 
-    def pip(self, names: list[str], constraints: Path) -> None:
+    def pip(self, names: list[str], constraints: Path, *more: str) -> None:
         """Install packages, repairing what an interrupted installation left."""
         for info in site_packages().glob('*.dist-info'):
             if not (info / 'INSTALLER').exists():  # written last: pip would take half a package for a whole one
                 shutil.rmtree(info)
         inside = (site_packages() / 'pip').is_dir()
         pip = [self.python, '-m', 'pip'] if inside else [sys.executable, '-m', 'pip', '--python', self.python]
-        options = ['--no-input', '--disable-pip-version-check', '--constraint', str(constraints)]
+        options = ['--no-input', '--disable-pip-version-check', '--constraint', str(constraints), *more]
         code = self.run([*pip, 'install', *options, *names], progress=True)
         if code:
             log = VENV / 'logs' / f'{self.stage}.log'
@@ -181,10 +182,10 @@ class Builder:
         self.pip(packages.ROS, self.constraints)
         packages.rewrite_paths(VENV / 'share', sysconfig.get_path('include'), str(site_packages()))
 
-    def install_packages(self, chosen: dict[str, str]) -> None:
+    def install_packages(self, chosen: dict[str, str], *options: str) -> None:
         """Install all of them, or beside an installed ROS 2 only those that cannot be imported yet."""
         if not self.world.installed:
-            self.pip(list(chosen), self.constraints)
+            self.pip(list(chosen), self.constraints, *options)
             return
         env = machine.environment(VENV, True, dict(os.environ))
         probe = [self.python, '-c', packages.PROBE, *packages.EVERYTHING.values()]
@@ -195,7 +196,7 @@ class Builder:
         constraints = VENV / 'constraints.txt'
         text = packages.local_constraints(self.constraints.read_text(), found['modules'], found['numpy'])
         constraints.write_text(text)
-        self.pip(missing, constraints)
+        self.pip(missing, constraints, *options)
 
     def build_underlay(self) -> None:
         """Build vision_msgs into the virtual environment, in place of what an earlier build installed there."""

@@ -31,27 +31,36 @@ TORCH = {'torch': 'torch', 'torchvision': 'torchvision', 'setuptools': 'setuptoo
 PACKAGES = {
     'av': 'av',
     'efficientnet_pytorch': 'efficientnet_pytorch',
+    'lightning-fabric': 'lightning_fabric',
+    'matplotlib': 'matplotlib',
     'numpy': 'numpy',
+    'omegaconf': 'omegaconf',
     'opencv-python-headless': 'cv2',
     'pillow': 'PIL',
     'psutil': 'psutil',
+    'pycocotools': 'pycocotools',
     'PyYAML': 'yaml',
     'rich': 'rich',
     'rosbags': 'rosbags',
     'rosbags-image': 'rosbags.image',
     'safetensors': 'safetensors',
+    'tensorboard': 'tensorboard',
     'tqdm': 'tqdm',
 }
 TOOLS = {
     'colcon-common-extensions': 'colcon_core',
     'hypothesis': 'hypothesis',
     'mypy': 'mypy',
+    'pyquaternion': 'pyquaternion',
     'pytest': 'pytest',
     'pytest-timeout': 'pytest_timeout',
     'ruff': 'ruff',
     'types-PyYAML': 'yaml-stubs',
 }
-EVERYTHING = {**TORCH, **PACKAGES, **TOOLS}
+# Installed without what they ask for. cityscapesScripts wants a `typing` that ended with Python 3.4, and packages for its
+# viewer and downloader; what its evaluators import is above.
+ALONE = {'cityscapesScripts': 'cityscapesscripts'}
+EVERYTHING = {**TORCH, **PACKAGES, **TOOLS, **ALONE}
 
 # Run by the interpreter of the virtual environment: which modules are there, and which numpy?
 PROBE = """

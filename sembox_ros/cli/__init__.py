@@ -13,6 +13,7 @@ COMMANDS = {
     'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
+    'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
     'import-weights': 'a published .pth file of another project to a checkpoint',
     'verify-import': 'is an imported network the same function as the original? compares with reference outputs',
     'export-dataset': 'objects and segments of a dataset as COCO json files for other projects',

@@ -19,12 +19,15 @@ from tqdm import tqdm
 from sembox_ros.cli.common import add_config_options, parse_size, ros_command, run_command
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.errors import ConfigError, InputError, SemboxError
+from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.replay.bags import choose_image_topic, write_image_bag
+from sembox_ros.replay.demo_grade import Truths
 from sembox_ros.replay.demo_report import OUTPUT_TOPICS, write_report
 from sembox_ros.replay.media import find_media, is_video, read_image
 
 IMAGE_TOPIC = '/camera/image_raw'
+STREET_LABELS = 'cityscapes_19+cityscapes_things_8'  # of the rendered street
 FIRST_STAMP_NS = 1_700_000_000 * 10**9
 SETTLE_S = 3.0  # for the frame in flight and a last message on /diagnostics
 
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--frames', type=int, default=60, help='length of the rendered street')
     parser.add_argument('--rate-hz', type=float, default=5.0, help='frame rate of the street or the photographs')
     parser.add_argument('--size', default='512x1024', metavar='HxW', help='size of the rendered street')
-    parser.add_argument('--seed', type=int, default=1, help='which street')
+    parser.add_argument('--seed', type=int, default=1, help='which street; training renders seeds from 1000 on')
     parser.add_argument('--domain-id', type=int, help='ROS domain; one at random keeps the demo off your robot')
     add_config_options(parser, ('checkpoint', 'device', 'precision'))
 
@@ -49,13 +52,15 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def street_frames(options: argparse.Namespace) -> Iterator[tuple[int, np.ndarray]]:
-    """Stamps and images of the rendered street."""
+def street_frames(options: argparse.Namespace, truths: Truths) -> Iterator[tuple[int, np.ndarray]]:
+    """Stamps and images of the rendered street; what is to be seen in them goes to `truths`."""
     frames = render_sequence(
         frames=options.frames, size_hw=parse_size(options.size), seed=options.seed, rate_hz=options.rate_hz
     )
     for frame in tqdm(frames, total=options.frames, desc='rendering', unit='frame', disable=None):
-        yield FIRST_STAMP_NS + frame.stamp_ns, frame.image
+        stamp_ns = FIRST_STAMP_NS + frame.stamp_ns
+        truths.add(stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids)
+        yield stamp_ns, frame.image
 
 
 def photo_frames(folder: Path, rate_hz: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -68,15 +73,18 @@ def photo_frames(folder: Path, rate_hz: float) -> Iterator[tuple[int, np.ndarray
             tqdm.write(f'skipped: {error}', file=sys.stderr)
 
 
-def prepare_bag(options: argparse.Namespace) -> tuple[Path, str, str, int]:
-    """The bag to play: path, image topic, message type, number of images.
+def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, str, str, int]:
+    """The bag to play: path, image topic, message type, number of images; a street's truth goes to `truths`.
 
     Raises:
         SemboxError: nothing to play.
     """
     if options.bag is None:
         path = options.out / 'input'
-        frames = street_frames(options) if options.images is None else photo_frames(options.images, options.rate_hz)
+        if options.images is None:
+            frames = street_frames(options, truths)
+        else:
+            frames = photo_frames(options.images, options.rate_hz)
         if not write_image_bag(path, frames, topic=IMAGE_TOPIC):
             raise InputError(f'{options.images}: none of its files is a readable image')
         return path, *choose_image_topic(path)
@@ -192,11 +200,13 @@ def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     checkpoint = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
     options.out.mkdir(parents=True, exist_ok=True)
-    bag, topic, kind, count = prepare_bag(options)
+    truths = Truths(load_scene_labels(STREET_LABELS))
+    bag, topic, kind, count = prepare_bag(options, truths)
     say(f'{count} images on {topic} ({kind}) in {bag}')
     recorded = play_and_record(options, bag, topic, checkpoint)
     say('writing the results')
-    say(write_report(bag, topic, recorded, options.out, checkpoint.labels, trained=checkpoint.trained))
+    truth = truths if len(truths) else None  # of your own images nothing is known
+    say(write_report(bag, topic, recorded, options.out, checkpoint.labels, trained=checkpoint.trained, truths=truth))
     seconds = time.monotonic() - start
     say(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
     return 0

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sembox_ros.cli.common import add_config_options, detection_config, run_command
 from sembox_ros.errors import InputError
-from sembox_ros.inference.draw import draw_overlay
+from sembox_ros.draw import draw_overlay
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import LabelSet
 from sembox_ros.replay.media import VideoReader, VideoWriter, find_media, is_video, read_image, write_image

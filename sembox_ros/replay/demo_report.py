@@ -13,9 +13,10 @@ import numpy as np
 from rosbags.image import ImageError, message_to_cvimage
 
 from sembox_ros.errors import DatasetError
-from sembox_ros.inference.draw import draw_legend
+from sembox_ros.draw import colorize, draw_legend
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.bags import BagMessage, read_bag, view_image
+from sembox_ros.replay.demo_grade import Grader, Truths, render_grade
 from sembox_ros.replay.media import VideoWriter, contact_sheet, fit_picture, write_image
 
 OUTPUT_TOPICS = (
@@ -54,7 +55,14 @@ class Recording:
 
 
 def write_report(
-    bag: Path, image_topic: str, recorded: Path, out: Path, labels: SceneLabels, *, trained: bool
+    bag: Path,
+    image_topic: str,
+    recorded: Path,
+    out: Path,
+    labels: SceneLabels,
+    *,
+    trained: bool,
+    truths: Truths | None = None,
 ) -> str:
     """Write overlay.mp4, contact_sheet.png and summary.json to `out`.
 
@@ -65,6 +73,7 @@ def write_report(
         out: folder for the results.
         labels: label sets of the checkpoint that ran.
         trained: False if its weights are random.
+        truths: what is to be seen in the images, if that is known; then the summary has a grade.
 
     Returns:
         The one-screen summary.
@@ -73,14 +82,18 @@ def write_report(
         DatasetError: nothing was recorded, so there is nothing to show.
     """
     recording = Recording()
+    grader = None if truths is None else Grader(labels, truths)
     for entry in read_bag(recorded, [t for t in OUTPUT_TOPICS if t != '/segmentation/color']):
         recording.add(entry)
+        if grader is not None:
+            grader.add(entry)
     stamps = recording.overlay_stamps_ns
     if not stamps:
         raise DatasetError(f'the node published no overlay; see {out}/node.log')
     write_video(recorded, out / 'overlay.mp4', stamps)
-    write_sheet(bag, image_topic, recorded, out / 'contact_sheet.png', recording, labels.semantic)
+    write_sheet(bag, image_topic, recorded, out / 'contact_sheet.png', recording, labels.semantic, truths)
     summary = summarize(recording, labels, trained=trained)
+    summary['grade'] = None if grader is None else grader.summarize()
     (out / 'summary.json').write_text(json.dumps(summary, indent=1))
     return render_summary(summary)
 
@@ -96,9 +109,15 @@ def write_video(recorded: Path, path: Path, stamps_ns: Sequence[int]) -> None:
 
 
 def write_sheet(
-    bag: Path, image_topic: str, recorded: Path, path: Path, recording: Recording, labels: LabelSet | None
+    bag: Path,
+    image_topic: str,
+    recorded: Path,
+    path: Path,
+    recording: Recording,
+    labels: LabelSet | None,
+    truths: Truths | None,
 ) -> None:
-    """Input, class colours and overlay side by side for a few moments, with a legend."""
+    """Input, ground truth if known, class colours and overlay side by side for a few moments, with a legend."""
     stamps = recording.overlay_stamps_ns
     picks = [stamps[i] for i in sorted(set(np.linspace(0, len(stamps) - 1, SHEET_ROWS).round().astype(int).tolist()))]
     rows: dict[int, dict[str, np.ndarray]] = {stamp: {} for stamp in picks}
@@ -108,12 +127,16 @@ def write_sheet(
     for entry in read_bag(bag, [image_topic]):
         if entry.stamp_ns in rows:
             rows[entry.stamp_ns]['input'] = fit_picture(view_input(entry.message), CELL_HW)
+    titles = {'input': f'{image_topic} (played)', '/segmentation/color': 'segmentation/color', '/overlay': 'overlay'}
+    if truths is not None and truths.labels.semantic is not None:
+        titles = {'input': titles.pop('input'), 'truth': 'ground truth', **titles}
+        for stamp, row in rows.items():
+            truth = truths.find(stamp)
+            if truth is not None:
+                row['truth'] = fit_picture(colorize(truth.semantic, truths.labels.semantic), CELL_HW)
     blank = np.zeros((*CELL_HW, 3), np.uint8)
-    order = ('input', '/segmentation/color', '/overlay')
     sheet = contact_sheet(
-        ([row.get(name, blank) for name in order] for row in rows.values()),
-        [f'{image_topic} (played)', 'segmentation/color', 'overlay'],
-        CELL_HW,
+        ([row.get(name, blank) for name in titles] for row in rows.values()), list(titles.values()), CELL_HW
     )
     if labels is not None:
         seen = [i for i, _ in recording.pixels.most_common() if i < len(labels)]
@@ -166,6 +189,8 @@ def render_summary(summary: dict[str, Any]) -> str:
     lines.append('mask      ' + ', '.join(shares[:10]) + (f' and {len(shares) - 10} more' if len(shares) > 10 else ''))
     boxes = [f'{name} {n}' for name, n in list(summary['boxes'].items())[:8]]
     lines.append(f'boxes     {", ".join(boxes) or "none"} in {summary["detection_messages"]} messages')
+    if summary['grade'] is not None:
+        lines += render_grade(summary['grade'], trained=summary['trained'])
     lines.append(f'memory    {summary["resident_memory_mib"]} MiB resident, device {summary["device"]}')
     if not summary['trained']:
         lines.append(

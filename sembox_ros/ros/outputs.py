@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from sembox_ros.config import NodeConfig
-from sembox_ros.inference.draw import colorize, draw_overlay
+from sembox_ros.draw import colorize, draw_overlay
 from sembox_ros.labels import SceneLabels
 from sembox_ros.ros.conversions import encode_detections, encode_image, encode_label_info
 from sembox_ros.types import Scene

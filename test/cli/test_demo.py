@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sembox_ros.cli.demo import FIRST_STAMP_NS
+from sembox_ros.data.streets import render_sequence
 from sembox_ros.replay.bags import read_bag, view_image
 from sembox_ros.replay.media import VideoReader, read_image, write_image
 
@@ -34,7 +36,10 @@ def test_the_street_travels_through_the_node(tmp_path: Path, tiny_checkpoint_pat
     assert summary['latency_ms']['network']['p50'] > 0
     assert 'The weights are UNTRAINED' in printed
     out = tmp_path / 'demo'
-    assert read_image(out / 'contact_sheet.png').std() > 10
+    sheet = read_image(out / 'contact_sheet.png')
+    assert sheet.std() > 10
+    assert sheet.shape[1] == 4 * (512 + 6) + 6  # with the truth beside the image
+    check_grade(summary, printed, out)
     assert next(iter(VideoReader(out / 'overlay.mp4'))).shape == (128, 256, 3)
     # What was recorded belongs to what was played.
     played = {entry.stamp_ns for entry in read_bag(out / 'input')}
@@ -46,6 +51,21 @@ def test_the_street_travels_through_the_node(tmp_path: Path, tiny_checkpoint_pat
         assert view_image(entry.message).shape == (128, 256)
 
 
+def check_grade(summary: dict, printed: str, out: Path) -> None:
+    """The summary's grade is that of the recorded masks against the street, rendered once more."""
+    frames = render_sequence(frames=10, size_hw=(128, 256), seed=1, rate_hz=5.0)
+    truth = {FIRST_STAMP_NS + frame.stamp_ns: frame.semantic for frame in frames}
+    pairs = [(view_image(e.message), truth[e.stamp_ns]) for e in read_bag(out / 'output', ['/segmentation/mask'])]
+    labelled = sum(int((gt != 255).sum()) for _, gt in pairs)
+    hits = sum(int(((mask == gt) & (gt != 255)).sum()) for mask, gt in pairs)
+    grade = summary['grade']
+    assert grade['semantic']['pixel_accuracy'] == pytest.approx(hits / labelled)
+    assert (grade['frames_played'], grade['masks_graded']) == (10, len(pairs))
+    assert grade['detection_messages_graded'] == summary['detection_messages']
+    assert 0 <= grade['boxes']['ap'] < 0.1
+    assert f'UNTRAINED weights: mIoU {100 * grade["semantic"]["miou"]:.1f} %' in printed
+
+
 def test_photographs_of_any_size_do_as_well(tmp_path: Path, tiny_checkpoint_path: Path):
     for index, size in enumerate(((90, 120), (120, 90), (33, 200))):
         write_image(tmp_path / 'photos' / f'{index}.png', np.full((*size, 3), 60 * index, np.uint8))
@@ -53,6 +73,7 @@ def test_photographs_of_any_size_do_as_well(tmp_path: Path, tiny_checkpoint_path
     args = ('--images', str(tmp_path / 'photos'), '--rate-hz', '2')
     _, summary = run_demo(tmp_path, tiny_checkpoint_path, *args)
     assert summary['frames']['received'] == 3
+    assert summary['grade'] is None
     shapes = {view_image(e.message).shape for e in read_bag(tmp_path / 'demo' / 'output', ['/segmentation/mask'])}
     assert shapes <= {(90, 120), (120, 90), (33, 200)}
     assert shapes

@@ -39,7 +39,11 @@ def _surface_color(rng: np.random.Generator, surface: str, asphalt: np.ndarray) 
         return np.array((150, 84, 72)) * rng.uniform(0.7, 1.0) if rng.random() < 0.4 else asphalt * 1.04
     base = {'setts': (118, 114, 110), 'gutter': (120, 118, 114), 'curb': (168, 166, 160), 'slabs': (150, 146, 138),
             'grass': (106, 116, 68), 'dirt': (146, 124, 94)}[surface]  # fmt: skip
-    return np.array(base) * rng.uniform(0.8, 1.12) * rng.uniform(0.95, 1.05, 3)
+    color = np.array(base) * rng.uniform(0.8, 1.12) * rng.uniform(0.95, 1.05, 3)
+    # Dry grass meets trodden earth and worn slabs meet asphalt: the colour alone must not tell the surface.
+    drab, share = {'grass': ((134, 122, 98), 0.9), 'dirt': ((140, 130, 116), 0.9), 'slabs': ((112, 110, 108), 0.9),
+                   'curb': ((120, 118, 116), 0.9)}.get(surface, ((0, 0, 0), 0.0))  # fmt: skip
+    return color + (np.array(drab) * rng.uniform(0.75, 1.1) - color) * rng.uniform(0.0, share)
 
 
 class Ground:

@@ -153,7 +153,8 @@ def build_sign(item: Item) -> Mesh:
     _post(mesh, 0.0, high + size * 0.4, 0.08, (138, 140, 142))
     y, z = high, -0.06
     variant = item.style % 6
-    white, red, blue = (232, 232, 228), (186, 30, 36), (32, 84, 160)
+    fade = 0.55 + 0.45 * (item.style // 18 % 8) / 7  # dirt and age: bright paint must not give a sign away
+    white, red, blue = (shaded(rgb, fade) for rgb in ((232, 232, 228), (186, 30, 36), (32, 84, 160)))
     if abs(item.yaw) > 1.0:
         mesh.disc((0, y, z), size * 0.5, (134, 136, 138), TRAFFIC_SIGN, 'z')
     elif variant in (0, 1):
@@ -171,7 +172,7 @@ def build_sign(item: Item) -> Mesh:
         mesh.stroke([(0, y - 0.25 * size, z), (0, y + 0.25 * size, z)], 0.12 * size, white, TRAFFIC_SIGN)
     else:
         half = (0.5 if variant == 4 else 1.1) * size
-        rgb = (blue, (240, 196, 40), (44, 110, 70))[item.style // 6 % 3]
+        rgb = (blue, shaded((240, 196, 40), fade), shaded((44, 110, 70), fade))[item.style // 6 % 3]
         for grow, color in ((1.0, white), (0.9, rgb)):
             x, tall = half * grow, 0.5 * size * (grow - 0.04)
             mesh.rect(-x, x, y - tall, y + tall, z, color, TRAFFIC_SIGN)

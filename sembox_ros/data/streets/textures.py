@@ -57,9 +57,10 @@ def _masonry(rng: np.random.Generator, image: np.ndarray, height_m: float, width
         image[top : top + step, shift::brick] *= 0.88
 
 
+# Some are as green as leaves and some as pale as the sky, so that a colour alone does not tell a house.
 FACADE_COLORS = (
-    (176, 96, 74), (196, 172, 138), (150, 148, 144), (206, 178, 112), (218, 214, 204), (128, 142, 156),
-    (170, 128, 110), (112, 108, 104), (188, 150, 150), (150, 164, 140), (98, 84, 78), (224, 198, 170),
+    (176, 96, 74), (196, 172, 138), (150, 148, 144), (206, 178, 112), (218, 214, 204), (160, 180, 200),
+    (170, 128, 110), (106, 120, 76), (188, 150, 150), (132, 152, 92), (98, 84, 78), (224, 198, 170),
 )  # fmt: skip
 
 
@@ -185,8 +186,8 @@ def fence(rng: np.random.Generator) -> Texture:
 
 
 def _leaf_colors(rng: np.random.Generator) -> np.ndarray:
-    palette = ((96, 128, 58), (118, 144, 62), (74, 108, 66), (146, 150, 68), (184, 128, 56), (108, 134, 96))
-    return np.array(palette[rng.choice(6, p=(0.27, 0.23, 0.2, 0.12, 0.06, 0.12))], np.float32) * rng.uniform(0.85, 1.15)
+    palette = ((96, 128, 58), (118, 144, 62), (74, 108, 66), (146, 150, 68), (176, 122, 64), (124, 130, 108))
+    return np.array(palette[rng.choice(6, p=(0.22, 0.2, 0.2, 0.1, 0.14, 0.14))], np.float32) * rng.uniform(0.6, 1.15)
 
 
 def tree(rng: np.random.Generator) -> Texture:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import CheckpointError, ConfigError
-from sembox_ros.inference.draw import draw_overlay
+from sembox_ros.draw import draw_overlay
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import COCO_90, SceneLabels, load_label_set
 from sembox_ros.models.checkpoint import load_checkpoint, save_checkpoint

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sembox_ros.inference.draw import colorize, draw_boxes, draw_legend, draw_overlay
+from sembox_ros.draw import colorize, draw_boxes, draw_legend, draw_overlay
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, LABEL_SETS, LabelSet, SceneLabels
 from sembox_ros.types import Detections, Scene
 

@@ -1,0 +1,1 @@
+"""Metrics: update, merge, compute. Plain numpy and pycocotools, never torch."""

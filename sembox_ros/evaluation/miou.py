@@ -1,0 +1,90 @@
+"""Mean intersection over union of masks, as Cityscapes' own evaluation defines it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sembox_ros.errors import InputError
+from sembox_ros.evaluation.scores import SemanticScores
+from sembox_ros.labels import LabelSet
+
+
+def check_mask(name: str, mask: np.ndarray) -> None:
+    """Raise an `InputError` that names the argument unless it is (H, W) uint8."""
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+        got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise InputError(f'{name}: expected (H, W) uint8 class ids, got {got}')
+
+
+class SemanticIoU:
+    """Collects masks one by one; what it keeps does not grow with their number.
+
+    Pixels with the ground truth `labels.ignore_id` do not count. A predicted id outside the label set on a pixel that
+    counts is a miss of the pixel's class and a false alarm of none.
+
+    Args:
+        labels: the classes of both masks.
+    """
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all masks."""
+        count = len(self.labels)
+        self._confusion = np.zeros((count, count), np.int64)  # [ground truth, prediction]
+        self._misses = np.zeros(count, np.int64)  # pixels of each class that were given an id outside the label set
+
+    def update(self, pred: np.ndarray, gt: np.ndarray) -> None:
+        """Count one image.
+
+        Args:
+            pred: (H, W) uint8 class ids.
+            gt: (H, W) uint8 class ids, `labels.ignore_id` where unlabeled.
+
+        Raises:
+            InputError: shapes or dtypes do not fit, or the ground truth has an id that the label set lacks.
+        """
+        check_mask('pred', pred)
+        check_mask('gt', gt)
+        if pred.shape != gt.shape:
+            raise InputError(f'pred: expected the size {gt.shape} of gt, got {pred.shape}; resize the prediction')
+        # All 256 x 256 pairs at once: one pass over the pixels and no masks.
+        pairs = gt.astype(np.uint16) << 8 | pred
+        counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+        classes = len(self.labels)
+        unknown = [int(i) for i in np.flatnonzero(counts.any(axis=1)) if i >= classes and i != self.labels.ignore_id]
+        if unknown:
+            raise InputError(
+                f"gt: expected ids 0..{classes - 1} of '{self.labels.name}' or {self.labels.ignore_id} (ignored), "
+                f'got {unknown}; map the ids of the data set first'
+            )
+        self._confusion += counts[:classes, :classes]
+        self._misses += counts[:classes, classes:].sum(axis=1)
+
+    def merge(self, other: SemanticIoU) -> None:
+        """Take over what another one counted, as if its masks had been given to this one.
+
+        Raises:
+            InputError: it has another label set.
+        """
+        if other.labels != self.labels:
+            raise InputError(f"other: expected the label set '{self.labels.name}', got '{other.labels.name}'")
+        self._confusion += other._confusion
+        self._misses += other._misses
+
+    def compute(self) -> SemanticScores:
+        """The scores of all masks so far; NaN where there was nothing to measure."""
+        hits = self._confusion.diagonal()
+        labeled = self._confusion.sum(axis=1) + self._misses
+        union = labeled + self._confusion.sum(axis=0) - hits
+        iou = np.divide(hits, union, out=np.full(len(self.labels), np.nan), where=union > 0)
+        total = int(labeled.sum())
+        return SemanticScores(
+            miou=float(iou[union > 0].mean()) if union.any() else math.nan,
+            iou_per_class=dict(zip(self.labels.names, iou.tolist(), strict=True)),
+            pixel_accuracy=int(hits.sum()) / total if total else math.nan,
+        )

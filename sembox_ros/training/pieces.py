@@ -1,0 +1,130 @@
+"""From a configuration to the pieces of a run: processes, network, losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sembox_ros.config import ModelConfig, from_mapping
+from sembox_ros.data.class_weights import load_class_weights
+from sembox_ros.data.sample import Dataset
+from sembox_ros.errors import ConfigError
+from sembox_ros.labels import SceneLabels
+from sembox_ros.losses import SceneLoss, create_loss
+from sembox_ros.models.checkpoint import load_checkpoint
+from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.zoo import create_model, find_model
+from sembox_ros.targets import assign_anchors
+from sembox_ros.training.config import TrainConfig
+
+PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """fp32, bf16 or fp16; 'auto' takes bf16 where the processor multiplies it natively, and fp16 on older GPUs."""
+    if precision != 'auto':
+        return precision
+    if device == 'cuda':
+        return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
+    return 'bf16' if torch.cpu._is_avx512_bf16_supported() else 'fp32'
+
+
+def create_fabric(config: TrainConfig) -> Fabric:
+    """One process, or this one's part in what torchrun started: it tells how many there are, and where.
+
+    Raises:
+        ConfigError: the device or the number format does not exist here.
+    """
+    device = config.device
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError('device: expected cpu, since torch finds no CUDA here; got cuda')
+    precision = choose_precision(config.precision, device)
+    if precision == 'fp16' and device == 'cpu':
+        raise ConfigError('precision: fp16 needs a GPU; expected fp32 or bf16 on the CPU')
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    everywhere = int(os.environ.get('WORLD_SIZE', '1'))
+    fabric = Fabric(
+        accelerator=device,
+        devices=here,
+        num_nodes=everywhere // here,
+        strategy='ddp' if everywhere > 1 else 'auto',
+        precision=PRECISIONS[precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module, ModelConfig, SceneLabels]:
+    """The network for a dataset's label sets, with random weights; one that only detects has no semantic labels.
+
+    Raises:
+        ConfigError: the model is unknown, or `model_options` do not fit it.
+    """
+    entry = find_model(config.model)
+    if not entry.config.semantic_classes:
+        labels = SceneLabels(None, labels.detection)
+    counts = {'detection_classes': len(labels.detection), 'semantic_classes': len(labels.semantic_names)}
+    options = dataclasses.asdict(entry.config) | counts | dict(config.model_options)
+    model_config = from_mapping(ModelConfig, options)
+    model = create_model(model_config, seed=config.seed)
+    for module in model.modules():
+        if isinstance(module, EfficientNetEncoder):
+            module.drop_connect_rate = config.stochastic_depth
+    return model, model_config, labels
+
+
+def start_weights(model: nn.Module, path: str) -> str:
+    """Take over from a checkpoint every tensor that has the same name and shape; returns what was done, in words.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        ConfigError: not one tensor fits.
+    """
+    given, wanted = load_checkpoint(path).model.state_dict(), model.state_dict()
+    fitting = {name: t for name, t in given.items() if name in wanted and wanted[name].shape == t.shape}
+    if not fitting:
+        raise ConfigError(f'start_from: no tensor of {path} fits the model; expected the same architecture')
+    model.load_state_dict(fitting, strict=False)
+    fresh = [name for name in wanted if name not in fitting]
+    parts = sorted({'.'.join(name.split('.')[:2]) for name in fresh})
+    rest = f'; at random: {", ".join(parts[:6])}{" ..." if len(parts) > 6 else ""}' if fresh else ''
+    return f'{len(fitting)} of {len(wanted)} tensors from {path}{rest}'
+
+
+def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: Dataset) -> SceneLoss:
+    """The terms that network, dataset and frozen parts leave to learn.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    sample = dataset[0]
+    options = config.loss
+    has_boxes = sample.boxes_xyxy is not None and options.box_cls + options.box_reg > 0
+    has_semantic = sample.semantic is not None and bool(model_config.semantic_classes)
+    box = semantic = None
+    if has_boxes and 'box_head' not in config.freeze:
+        terms = {'assign': assign_anchors, 'alpha': options.focal_alpha, 'gamma': options.focal_gamma}
+        box = create_loss('box', terms)
+    if has_semantic and options.semantic + options.region > 0 and 'semantic_head' not in config.freeze:
+        weights = None
+        if options.class_weights == 'enet':
+            data = config.data
+            named = {'root': data.root, **data.train}
+            weights = load_class_weights(dataset, name=data.dataset, options=named, workers=data.workers)
+        terms = {'class_weights': weights, 'hard_pixels': options.hard_pixels, 'region': options.region_kind}
+        semantic = create_loss('semantic', terms)
+    factors = {
+        'loss_box_cls': options.box_cls,
+        'loss_box_reg': options.box_reg,
+        'loss_semantic': options.semantic,
+        'loss_region': options.region,
+    }
+    return SceneLoss(box=box, semantic=semantic, weights=factors)

@@ -1,0 +1,105 @@
+"""Everything that a run needs to go on as if it had never stopped, in one file without code in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from sembox_ros.errors import CheckpointError
+
+
+@dataclass
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        step: steps done.
+        best_rank: highest rank of a validation so far.
+        best: what `metrics.json` says of it.
+        last: the same of the last validation.
+        validated: steps done before the last validation.
+        seconds: training time so far, over all sessions.
+        scaler: of fp16's loss scale; empty in other formats.
+    """
+
+    step: int = 0
+    best_rank: float = -1.0
+    best: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
+    validated: int = 0
+    seconds: float = 0.0
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+def save_state(
+    path: Path,
+    state: RunState,
+    *,
+    settings: Mapping[str, Any],
+    modules: Mapping[str, Mapping[str, Tensor]],
+    optimizer: Mapping[str, Any],
+) -> None:
+    """Write the state; the file appears whole or not at all.
+
+    The order of the data, its augmentation and stochastic depth are functions of seed and step, so that no
+    generator's state is needed.
+
+    Args:
+        path: file, replaced.
+        state: numbers.
+        settings: of the run, to notice when they change.
+        modules: name -> state dict, of the network and its average.
+        optimizer: its state dict.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    tensors = {f'{name}/{key}': tensor for name, entries in modules.items() for key, tensor in entries.items()}
+    for index, slots in optimizer['state'].items():
+        tensors |= {f'optimizer/{index}/{slot}': torch.as_tensor(value) for slot, value in slots.items()}
+    metadata = {'state': json.dumps(vars(state)), 'settings': json.dumps(settings)}
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        save_file({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, partial, metadata=metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f'{path}: cannot be written: {error}') from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: Path) -> tuple[RunState, dict[str, Any], dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]]]:
+    """Read what `save_state` wrote.
+
+    Returns:
+        The state; the settings of the run; module name -> state dict; parameter number -> the optimizer's slots.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        tensors = load(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])['__metadata__']
+        state, settings = RunState(**json.loads(metadata['state'])), json.loads(metadata['settings'])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{path}: not the state of a run ({error}); start the run anew') from error
+    modules: dict[str, dict[str, Tensor]] = {}
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition('/')
+        if part == 'optimizer':
+            index, _, slot = key.partition('/')
+            slots.setdefault(int(index), {})[slot] = tensor
+        else:
+            modules.setdefault(part, {})[key] = tensor
+    return state, settings, modules, slots

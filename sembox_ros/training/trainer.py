@@ -1,0 +1,348 @@
+"""The training loop: steps, validations, and nothing lost in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from sembox_ros.data.sample import Dataset
+from sembox_ros.data.transforms import Batch
+from sembox_ros.errors import ConfigError, TrainingError
+from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
+from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
+from sembox_ros.training.failure import save_batch
+from sembox_ros.training.loader import Schedule, create_train_loader, create_val_loader, load_datasets, mix_seed
+from sembox_ros.training.monitor import Monitor
+from sembox_ros.training.optim import create_average, create_optimizer, freeze_parts, learning_rate, set_learning_rate
+from sembox_ros.training.optim import train_mode
+from sembox_ros.training.report import write_summary
+from sembox_ros.training.pieces import create_fabric, create_network, create_scene_loss, start_weights
+from sembox_ros.training.state import RunState, load_state, save_state
+from sembox_ros.training.validation import Grader, Scores, validate
+
+RESUME, LAST, BEST, METRICS = 'resume.safetensors', 'last.safetensors', 'best.safetensors', 'metrics.json'
+EXAMPLES = 8
+DRY_STEPS = 2
+
+
+class Trainer:
+    """One run, from its configuration to its summary.
+
+    Args:
+        config: everything about it.
+        resume: go on with the run in `config.folder`.
+        dry_run: two steps, two validated images, everything written once.
+
+    Raises:
+        SemboxError: configuration, dataset, checkpoint or state are not usable; nothing was trained then.
+    """
+
+    def __init__(self, config: TrainConfig, *, resume: bool = False, dry_run: bool = False) -> None:
+        self.config, self.folder, self._dry_run = config, config.folder, dry_run
+        self.fabric: Fabric = create_fabric(config)
+        self._check_folder(resume)
+        train_data, val_data = load_datasets(config)
+        model, self.model_config, self.labels = create_network(config, train_data.labels)
+        self._started = start_weights(model, config.start_from) if config.start_from and not resume else ''
+        freeze_parts(model, config.freeze)
+        self.criterion = create_scene_loss(config, self.model_config, train_data)
+        model = model.to(self.fabric.device, memory_format=torch.channels_last)
+        self.average = create_average(model, config.optimizer.ema_decay)
+        self.network, self.optimizer = self.fabric.setup(model, create_optimizer(model, config.optimizer))
+        self._train_data, self._val_data = train_data, val_data
+        self.state = RunState()
+        if resume:
+            self._restore()
+        self.schedule = self._schedule(len(train_data))
+        self.total_steps = min(self.schedule.total_steps, DRY_STEPS) if dry_run else self.schedule.total_steps
+        self._anchors: dict[tuple[int, int], Tensor] = {}
+        self._stop = False
+
+    # ------------------------------------------------------------------------------------------------- beginnings
+
+    def _check_folder(self, resume: bool) -> None:
+        state = self.folder / RESUME
+        if resume and not state.exists():
+            raise ConfigError(f'--resume: {state} does not exist; start the run without --resume')
+        if not resume and state.exists():
+            raise ConfigError(f'{self.folder}: holds a run already; go on with --resume, or choose another out=FOLDER')
+
+    def _schedule(self, length: int) -> Schedule:
+        return Schedule(
+            length=length, per_process=self.config.batch_size * self.config.accumulate, epochs=self.config.epochs,
+            seed=self.config.seed, rank=self.fabric.global_rank, processes=self.fabric.world_size,
+            first_step=self.state.step,
+        )  # fmt: skip
+
+    def _settings(self) -> dict[str, Any]:
+        """What must stay the same for a resumed run to be the same run."""
+        free = ('name', 'out', 'threads', 'log_every', 'save_every_s', 'val_batch_size', 'start_from')
+        plain = {k: v for k, v in to_plain(self.config).items() if k not in free}
+        plain['data'] = {k: v for k, v in plain['data'].items() if k not in ('root', 'workers')}
+        return {**plain, 'processes': self.fabric.world_size}
+
+    def _restore(self) -> None:
+        state, settings, modules, slots = load_state(self.folder / RESUME)
+        now = json.loads(json.dumps(self._settings()))
+        changed = sorted(key for key in now.keys() | settings.keys() if now.get(key) != settings.get(key))
+        if changed:
+            raise ConfigError(f'--resume: {", ".join(changed)} changed since the run began; resume it as it was')
+        self.network.load_state_dict(modules['network'])
+        self.average.load_state_dict(modules['average'])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': slots})
+        scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
+        if scaler is not None and state.scaler:
+            scaler.load_state_dict(state.scaler)
+        self.state = state
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def run(self) -> bool:
+        """Train to the end, or until a signal; returns whether the end was reached.
+
+        Raises:
+            TrainingError: a loss is no number any more; the batch was saved.
+        """
+        main = self.fabric.is_global_zero
+        self.monitor = Monitor(
+            self.folder, total_steps=self.total_steps, first_step=self.state.step, active=main
+        )
+        if main:
+            write_train_config(self.config, self.folder / 'config.yaml')
+        if self._started:
+            self.monitor.say(self._started)
+        try:
+            with self._signals():
+                self._train()
+            self._finish()
+        finally:
+            self.monitor.close()
+        return self.state.step >= self.total_steps
+
+    def _train(self) -> None:
+        config, state = self.config, self.state
+        loader = create_train_loader(self._train_data, config, self.schedule)
+        batches = iter(loader)
+        sums: dict[str, float] = {}
+        counted, since, saved = 0, time.monotonic(), time.monotonic()
+        if state.validated < state.step and self._validation_due():
+            self._validate()  # the one that an earlier session could not finish
+        while state.step < self.total_steps and not self._stopping():
+            began = time.monotonic()
+            rate = learning_rate(config.optimizer, state.step, self.total_steps)
+            losses = self._step(batches, rate)
+            state.step += 1
+            state.seconds += time.monotonic() - began
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            counted += 1
+            speed = counted * self.schedule.per_process * self.schedule.processes / (time.monotonic() - since)
+            self.monitor.step(losses, rate, speed)
+            if state.step % config.log_every == 0 or state.step == self.total_steps:
+                means = {name: value / counted for name, value in sums.items()}
+                self.monitor.record('train', state.step, self._epoch(), {**means, 'lr': rate, 'images_per_s': speed})
+                sums, counted, since = {}, 0, time.monotonic()
+            if self._validation_due():
+                self._save()  # a validation takes its time: nothing before it is lost if it is cut short
+                self._validate()
+                counted, sums, since, saved = 0, {}, time.monotonic(), time.monotonic()
+            elif time.monotonic() - saved > config.save_every_s:
+                self._save()
+                saved = time.monotonic()
+
+    def _step(self, batches: Iterator[Batch], rate: float) -> dict[str, float]:
+        """One step of the optimizer; returns the terms of the loss, averaged over its batches."""
+        # Stochastic depth draws from the global generator: seeded by step, it needs no state to resume.
+        torch.manual_seed(mix_seed(self.config.seed, self.state.step, self.fabric.global_rank))
+        train_mode(self.network.module, self.config.freeze)
+        set_learning_rate(self.optimizer, rate)
+        total: dict[str, float] = {}
+        count = self.config.accumulate
+        for index in range(count):
+            batch = next(batches).to(self.fabric.device)
+            with self.fabric.no_backward_sync(self.network, enabled=index + 1 < count):
+                losses = self.losses(batch)
+                self.fabric.backward(losses['loss'] / count)
+            for name, value in losses.items():
+                total[name] = total.get(name, 0.0) + float(value.detach()) / count
+            if not torch.isfinite(losses['loss']):
+                self._fail(batch, total)
+        if self.config.optimizer.clip_norm:
+            self.fabric.clip_gradients(
+                self.network, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network.module)
+        return total
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms and weighted sum of the loss of one batch."""
+        images = batch.images.to(memory_format=torch.channels_last)
+        size_hw = (images.shape[2], images.shape[3])
+        if size_hw not in self._anchors:
+            scale = self.model_config.anchor_scale
+            self._anchors[size_hw] = create_anchors(size_hw, device=self.fabric.device, anchor_scale=scale)
+        output = self.network(images)
+        semantic = batch.semantic
+        if semantic is not None and output.semantic_logits is not None:
+            wanted_hw = output.semantic_logits.shape[2:]
+            if semantic.shape[1:] != wanted_hw:  # a network whose masks have a size of their own
+                semantic = F.interpolate(semantic[:, None].float(), wanted_hw, mode='nearest-exact')[:, 0].long()
+        return self.criterion(
+            output, anchors_xyxy=self._anchors[size_hw], semantic=semantic, boxes_xyxy=batch.boxes_xyxy,
+            class_ids=batch.class_ids, is_crowd=batch.is_crowd,
+        )  # fmt: skip
+
+    def _fail(self, batch: Batch, losses: dict[str, float]) -> None:
+        path = self.folder / f'bad_batch_{self.fabric.global_rank}.safetensors'
+        save_batch(batch, path, step=self.state.step, losses=losses)
+        terms = ', '.join(f'{name} {value}' for name, value in losses.items())
+        raise TrainingError(
+            f'step {self.state.step}: the loss is not finite ({terms}); its batch is in {path}. Lower optimizer.lr, '
+            'lengthen optimizer.warmup_steps or use precision=fp32, and go on with --resume'
+        )
+
+    # ------------------------------------------------------------------------------------- validations and the end
+
+    def _epoch(self) -> float:
+        return self.state.step / self.schedule.steps_per_epoch
+
+    def _validation_due(self) -> bool:
+        every = self.config.val_every * self.schedule.steps_per_epoch
+        return self.state.step % every == 0 or self.state.step == self.total_steps
+
+    def _validate(self) -> None:
+        start = time.monotonic()
+        grader = self._grade()
+        if grader is None:
+            return
+        scores = grader.compute()
+        rank = scores.rank(self.config.best_by)
+        is_best = rank > self.state.best_rank
+        where = {'step': self.state.step, 'epoch': round(self._epoch(), 3), **scores.to_dict()}
+        if is_best:
+            self.state.best_rank, self.state.best = rank, where
+        self.state.last = where
+        self.state.validated = self.state.step
+        seconds = time.monotonic() - start
+        self.monitor.record('val', self.state.step, self._epoch(), {**scores.headline(), 'seconds': seconds})
+        self.monitor.show(self.state.step, grader.pictures)
+        if self.fabric.is_global_zero:
+            for name in (LAST, *((BEST,) if is_best else ())):
+                save_checkpoint(self._checkpoint(scores), self.folder / name)
+        self._save()
+
+    def _grade(self) -> Grader | None:
+        """The validation of all processes, or None if a signal ended it."""
+        rank, processes = self.fabric.global_rank, self.fabric.world_size
+        loader = create_val_loader(self._val_data, self.config, rank=rank, processes=processes)
+
+        def batches() -> Iterator[Batch]:
+            for index, batch in enumerate(loader):
+                if self._stop or (self._dry_run and index == DRY_STEPS):
+                    return
+                yield batch
+
+        grader = Grader(self.labels, examples=0 if rank else EXAMPLES)
+        with self.fabric.autocast():
+            validate(
+                self.average.module, self.monitor.track(batches(), len(loader)), grader,
+                model_config=self.model_config, input_config=self.config.input, device=self.fabric.device,
+            )  # fmt: skip
+        if self._stopping():
+            return None
+        if processes > 1:
+            others: list[Any] = [None] * processes
+            torch.distributed.all_gather_object(others, grader)
+            for other in (g for index, g in enumerate(others) if index != rank):
+                grader.merge(other)
+        return grader
+
+    def _checkpoint(self, scores: Scores) -> Checkpoint:
+        recipe = {'step': self.state.step, 'epoch': round(self._epoch(), 3), 'config': self._settings()}
+        if self.config.start_from:
+            recipe['start_from'] = Path(self.config.start_from).name
+        numbers = {name: value for name, value in scores.headline().items() if value == value}
+        return Checkpoint(
+            self.average.module, self.model_config, self.labels, self.config.input, recipe=recipe, metrics=numbers
+        )
+
+    def _save(self) -> None:
+        scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
+        if scaler is not None:
+            self.state.scaler = scaler.state_dict()
+        if self.fabric.is_global_zero:
+            save_state(
+                self.folder / RESUME, self.state, settings=self._settings(),
+                modules={'network': self.network.module.state_dict(), 'average': self.average.state_dict()},
+                optimizer=self.optimizer.state_dict(),
+            )  # fmt: skip
+        self.fabric.barrier()
+
+    def _finish(self) -> None:
+        """Save, sum up, and say where everything is."""
+        self._save()
+        if not self.fabric.is_global_zero:
+            return
+        state, config = self.state, self.config
+        images = state.step * self.schedule.per_process * self.schedule.processes
+        metrics = {
+            'name': config.name,
+            'model': config.model,
+            'parameters': sum(p.numel() for p in self.network.module.parameters()),
+            'dataset': config.data.dataset,
+            'images_train': len(self._train_data),
+            'images_val': len(self._val_data),
+            'epochs': round(self._epoch(), 3),
+            'steps': state.step,
+            'seconds': round(state.seconds, 1),
+            'images_per_s': round(images / max(state.seconds, 1e-9), 2),
+            'best': state.best or None,
+            'last': state.last or None,
+            'interrupted': state.step < self.total_steps,
+        }
+        (self.folder / METRICS).write_text(json.dumps(metrics, indent=1) + '\n')
+        summary = write_summary(self.folder)
+        if metrics['interrupted']:
+            self.monitor.say(f'stopped after step {state.step} of {self.total_steps}; go on with --resume')
+        self.monitor.say(f'summary: {summary}')
+
+    # ----------------------------------------------------------------------------------------------------- signals
+
+    def _stopping(self) -> bool:
+        """Whether any process was told to stop; all of them must ask together."""
+        if self.fabric.world_size == 1:
+            return self._stop
+        flag = torch.tensor(float(self._stop), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op='sum') > 0)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends the run after its step; a second one ends it at once."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+            self.monitor.say(f'{signal.Signals(number).name}: finishing this step, then saving (again: end at once)')
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
