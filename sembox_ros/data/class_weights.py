@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -25,14 +23,14 @@ _MAX_CACHE_BYTES = 1_000_000
 _log = logging.getLogger(__name__)
 
 
-def enet_weights(pixel_counts: np.ndarray) -> Tensor:
+def enet_weights(pixel_counts: np.ndarray) -> tuple[float, ...]:
     """Weights 1 / ln(1.02 + p) (ENet, Paszke et al. 2016, section 5.2), p being a class's share of labelled pixels.
 
     Args:
         pixel_counts: (K,) pixels of each class.
 
     Returns:
-        (K,) float32.
+        K numbers.
 
     Raises:
         DatasetError: no pixel is labelled.
@@ -40,7 +38,7 @@ def enet_weights(pixel_counts: np.ndarray) -> Tensor:
     total = pixel_counts.sum()
     if not total:
         raise DatasetError('class weights: expected labelled pixels, the dataset has none; is it the test split?')
-    return torch.from_numpy((1 / np.log(ENET_OFFSET + pixel_counts / total)).astype(np.float32))
+    return tuple((1 / np.log(ENET_OFFSET + pixel_counts / total)).tolist())
 
 
 class _PixelCounts:
@@ -84,7 +82,7 @@ def count_pixels(dataset: Dataset, *, workers: int = 0) -> np.ndarray:
 
 def load_class_weights(
     dataset: Dataset, *, name: str, options: Mapping[str, Any], workers: int = 0, cache: Path | None = None
-) -> Tensor:
+) -> tuple[float, ...]:
     """ENet weights of a dataset; its pixels are counted once and the counts kept in the user's cache.
 
     Args:
@@ -95,7 +93,7 @@ def load_class_weights(
         cache: folder of the counts; by default $XDG_CACHE_HOME/sembox_ros or ~/.cache/sembox_ros.
 
     Returns:
-        (K,) float32, K the number of semantic classes.
+        K numbers, K the number of semantic classes.
 
     Raises:
         DatasetError: no semantic labels, no labelled pixel, or a damaged file.

@@ -118,11 +118,8 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
         weights = None
         if options.class_weights == 'enet':
             data = config.data
-            weights = tuple(
-                load_class_weights(
-                    dataset, name=data.dataset, options=data.options(data.train), workers=data.workers
-                ).tolist()
-            )
+            named = data.options(data.train)
+            weights = load_class_weights(dataset, name=data.dataset, options=named, workers=data.workers)
         terms = {'class_weights': weights, 'hard_pixels': options.hard_pixels, 'region': options.region_kind}
         semantic = create_loss('semantic', terms)
     factors = {

@@ -8,7 +8,6 @@ from typing import Any
 import cityscapes_sample as tiny
 import numpy as np
 import pytest
-import torch
 
 from sembox_ros.data.class_weights import count_pixels, default_cache, enet_weights, load_class_weights
 from sembox_ros.data.datasets import load_dataset
@@ -29,7 +28,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {'root': str(tmp_path / 'data'), 'split': 'val'}
 
 
-def load(options: dict[str, Any], cache: Path) -> torch.Tensor:
+def load(options: dict[str, Any], cache: Path) -> tuple[float, ...]:
     return load_class_weights(
         load_dataset('cityscapes', options), name='cityscapes', options=options, cache=cache
     )  # fmt: skip
@@ -39,7 +38,7 @@ def test_weights_by_hand() -> None:
     weights = enet_weights(np.array([75, 25, 0]))
     expected = [1 / math.log(1.77), 1 / math.log(1.27), 1 / math.log(1.02)]  # 1.751, 4.184, 50.50
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    assert weights.dtype == torch.float32
+    assert all(type(weight) is float for weight in weights)
     assert expected[2] == pytest.approx(50.498, abs=1e-3)
 
 
@@ -57,9 +56,9 @@ def test_pixels_are_counted_over_all_images_without_the_ignored(options: dict[st
 
 def test_weights_of_a_dataset(options: dict[str, Any], tmp_path: Path) -> None:
     weights = load(options, tmp_path / 'cache')
-    assert weights[ROAD].item() == pytest.approx(1 / math.log(1.02 + 30 / 36))
-    assert weights[CAR].item() == pytest.approx(1 / math.log(1.02 + 6 / 36))
-    assert weights[5].item() == pytest.approx(1 / math.log(1.02))
+    assert weights[ROAD] == pytest.approx(1 / math.log(1.02 + 30 / 36))
+    assert weights[CAR] == pytest.approx(1 / math.log(1.02 + 6 / 36))
+    assert weights[5] == pytest.approx(1 / math.log(1.02))
 
 
 def test_counts_are_read_from_the_cache_the_second_time(options: dict[str, Any], tmp_path: Path) -> None:
@@ -69,15 +68,15 @@ def test_counts_are_read_from_the_cache_the_second_time(options: dict[str, Any],
     content = json.loads(file.read_text())
     content['pixel_counts'] = [1] * 19  # shows where the second answer comes from
     file.write_text(json.dumps(content))
-    torch.testing.assert_close(load(options, cache), torch.full((19,), 1 / math.log(1.02 + 1 / 19)))
+    assert load(options, cache) == pytest.approx([1 / math.log(1.02 + 1 / 19)] * 19)
 
 
 def test_another_dataset_is_counted_anew(options: dict[str, Any], tmp_path: Path) -> None:
     cache = tmp_path / 'cache'
     load(options, cache)
-    assert load({**options, 'classes': 8}, cache).shape == (8,)
+    assert len(load({**options, 'classes': 8}, cache)) == 8
     limited = load({**options, 'limit': 1}, cache)
-    assert limited[ROAD].item() == pytest.approx(1 / math.log(2.02))
+    assert limited[ROAD] == pytest.approx(1 / math.log(2.02))
     assert len(list(cache.iterdir())) == 3
 
 
@@ -104,7 +103,7 @@ def test_a_damaged_cache_is_counted_again_with_a_note(
         counts = {'-1': [-1] * 19, 'short': [1] * 18, 'float': [0.5] * 19}[content.split()[1]]
         content = json.dumps({**json.loads(right), 'pixel_counts': counts})
     file.write_text(content)
-    torch.testing.assert_close(load(options, tmp_path / 'cache'), wanted)
+    assert load(options, tmp_path / 'cache') == wanted
     assert 'counting again' in caplog.text
     assert file.name in caplog.text
     assert file.read_text() == right
@@ -114,7 +113,7 @@ def test_without_a_place_for_the_cache_it_works_all_the_same(
     options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / 'file').touch()
-    assert load(options, tmp_path / 'file').shape == (19,)
+    assert len(load(options, tmp_path / 'file')) == 19
     assert 'cannot be written' in caplog.text
 
 
