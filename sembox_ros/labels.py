@@ -125,9 +125,10 @@ class SceneLabels:
 
     @classmethod
     def linked_by_name(cls, semantic: LabelSet | None, detection: LabelSet) -> SceneLabels:
-        """Link every detection class to the semantic thing class of the same name."""
+        """Link every detection class to the thing class of its name, or to what this mask vocabulary calls it."""
         things = {n: i for i, n in enumerate(semantic.names) if semantic.is_thing[i]} if semantic else {}
-        links = {i: things[n] for i, n in enumerate(detection.names) if n in things}
+        synonyms = label_tables.THING_SYNONYMS.get(semantic.name, {}) if semantic else {}
+        links = {i: things[synonyms.get(n, n)] for i, n in enumerate(detection.names) if synonyms.get(n, n) in things}
         return cls(semantic=semantic, detection=detection, thing_links=links)
 
     def to_dict(self) -> dict[str, Any]:
@@ -233,20 +234,9 @@ def load_label_set(name: str) -> LabelSet:
     return LABEL_SETS[name]
 
 
-def _pair(semantic: LabelSet, detection: LabelSet) -> SceneLabels:
-    """Link things of equal name; failing that, a detection class to the thing that this mask vocabulary has for it."""
-    things = {n: i for i, n in enumerate(semantic.names) if semantic.is_thing[i]}
-    links = {}
-    for index, name in enumerate(detection.names):
-        other = label_tables.THING_SYNONYMS.get(semantic.name, {}).get(name, name)
-        if other in things:
-            links[index] = things[other]
-    return SceneLabels(semantic=semantic, detection=detection, thing_links=links)
-
-
 # Masks + boxes, by name: 'cityscapes_19+coco_90'. Boxes of a class without a link belong to no class of the mask.
 SCENE_LABELS: dict[str, SceneLabels] = {
-    f'{semantic.name}+{detection.name}': _pair(semantic, detection)
+    f'{semantic.name}+{detection.name}': SceneLabels.linked_by_name(semantic, detection)
     for semantic, detection in (
         *((s, d) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8) for d in (COCO_90, COCO_80)),
         *((s, d) for s in (COCO_133, VOC_21, ADE20K_150, ADE20K_32) for d in (COCO_90, COCO_80)),

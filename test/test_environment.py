@@ -188,7 +188,7 @@ def test_failed_download_ends_with_one_line_and_resumes(tree: Path, tmp_path: Pa
     try:
         module.preflight(module.World(False, '', ''), ['venv', 'underlay', 'torch'])
     except module.EnvError as error:
-        pytest.skip(f'this machine cannot build the wheels\' world: {error}')
+        pytest.skip(f"this machine cannot build the wheels' world: {error}")
     offline = {'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': str(tmp_path), 'PIP_CONFIG_FILE': os.devnull}
     first = make_env(tree, **offline)
     assert first.returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from sembox_ros.cli.common import run_command
 from sembox_ros.config import suggest
 from sembox_ros.errors import ConfigError
-from sembox_ros.labels import LABEL_SETS, SCENE_LABELS, SceneLabels, load_label_set
+from sembox_ros.labels import LABEL_SETS, SceneLabels, load_label_set
 from sembox_ros.models.checkpoint import save_checkpoint
 from sembox_ros.models.importers import IMPORTERS, find_plan, import_state, read_pth
 
@@ -53,8 +53,7 @@ def choose_labels(name: str, published: SceneLabels) -> SceneLabels:
     if plus and published.semantic is None:
         raise ConfigError(f"labels: this network only detects, it has no masks for '{masks}'; use --labels {boxes}")
     semantic = load_label_set(masks) if plus else published.semantic
-    pair = f'{semantic.name}+{boxes}' if semantic else ''
-    return SCENE_LABELS[pair] if pair in SCENE_LABELS else SceneLabels.linked_by_name(semantic, load_label_set(boxes))
+    return SceneLabels.linked_by_name(semantic, load_label_set(boxes))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.losses import SceneLoss, create_loss
-from sembox_ros.models.checkpoint import load_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.encoder import EfficientNetEncoder
 from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.targets import assign_anchors
@@ -63,15 +63,25 @@ def create_fabric(config: TrainConfig) -> Fabric:
     return fabric
 
 
-def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module, ModelConfig, SceneLabels]:
-    """The network for a dataset's label sets, with random weights; one that only detects has no semantic labels.
+def choose_labels(config: TrainConfig, dataset: SceneLabels, started: Checkpoint | None) -> SceneLabels:
+    """What the network's class ids mean: as in the dataset, but a frozen head keeps the classes that it learnt."""
+    detection, semantic = dataset.detection, dataset.semantic
+    if started and 'box_head' in config.freeze:
+        detection = started.labels.detection
+    if started and 'semantic_head' in config.freeze:
+        semantic = started.labels.semantic
+    if not find_model(config.model).config.semantic_classes:
+        semantic = None
+    return SceneLabels.linked_by_name(semantic, detection)
+
+
+def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module, ModelConfig]:
+    """A network with these classes and random weights.
 
     Raises:
         ConfigError: the model is unknown, or `model_options` do not fit it.
     """
     entry = find_model(config.model)
-    if not entry.config.semantic_classes:
-        labels = SceneLabels(None, labels.detection)
     counts = {'detection_classes': len(labels.detection), 'semantic_classes': len(labels.semantic_names)}
     options = dataclasses.asdict(entry.config) | counts | dict(config.model_options)
     model_config = from_mapping(ModelConfig, options)
@@ -79,25 +89,27 @@ def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module,
     for module in model.modules():
         if isinstance(module, EfficientNetEncoder):
             module.drop_connect_rate = config.stochastic_depth
-    return model, model_config, labels
+    return model, model_config
 
 
-def start_weights(model: nn.Module, path: str) -> str:
-    """Take over from a checkpoint every tensor that has the same name and shape; returns what was done, in words.
+def take_weights(model: nn.Module, started: Checkpoint, frozen: tuple[str, ...]) -> str:
+    """Take over every tensor that has the same name and shape; returns what was done, in words.
 
     Raises:
-        CheckpointError: the file cannot be read.
-        ConfigError: not one tensor fits.
+        ConfigError: not one tensor fits, or a frozen part would stay random.
     """
-    given, wanted = load_checkpoint(path).model.state_dict(), model.state_dict()
+    given, wanted = started.model.state_dict(), model.state_dict()
     fitting = {name: t for name, t in given.items() if name in wanted and wanted[name].shape == t.shape}
     if not fitting:
-        raise ConfigError(f'start_from: no tensor of {path} fits the model; expected the same architecture')
+        raise ConfigError('start_from: none of its tensors fits the model; expected the same architecture')
     model.load_state_dict(fitting, strict=False)
     fresh = [name for name in wanted if name not in fitting]
+    lost = [name for name in fresh if any(name.startswith(f'{part}.') for part in frozen)]
+    if lost:
+        raise ConfigError(f'start_from: has no {lost[0]} of that shape, which is frozen and would stay random')
     parts = sorted({'.'.join(name.split('.')[:2]) for name in fresh})
     rest = f'; at random: {", ".join(parts[:6])}{" ..." if len(parts) > 6 else ""}' if fresh else ''
-    return f'{len(fitting)} of {len(wanted)} tensors from {path}{rest}'
+    return f'start: {len(fitting)} of {len(wanted)} tensors of the checkpoint{rest}'
 
 
 def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: Dataset) -> SceneLoss:

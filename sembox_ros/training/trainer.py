@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sembox_ros.data.transforms import Batch
 from sembox_ros.errors import ConfigError, TrainingError
-from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
 from sembox_ros.training.failure import save_batch
@@ -33,7 +33,7 @@ from sembox_ros.training.optim import (
     set_learning_rate,
     train_mode,
 )
-from sembox_ros.training.pieces import create_fabric, create_network, create_scene_loss, start_weights
+from sembox_ros.training.pieces import choose_labels, create_fabric, create_network, create_scene_loss, take_weights
 from sembox_ros.training.report import write_summary
 from sembox_ros.training.state import RunState, load_state, save_state
 from sembox_ros.training.validation import Grader, Scores, validate
@@ -60,8 +60,10 @@ class Trainer:
         self.fabric: Fabric = create_fabric(config)
         self._check_folder(resume)
         train_data, val_data = load_datasets(config)
-        model, self.model_config, self.labels = create_network(config, train_data.labels)
-        self._started = start_weights(model, config.start_from) if config.start_from and not resume else ''
+        started = load_checkpoint(config.start_from) if config.start_from else None
+        self.labels = choose_labels(config, train_data.labels, started)
+        model, self.model_config = create_network(config, self.labels)
+        self._started = take_weights(model, started, config.freeze) if started else ''
         freeze_parts(model, config.freeze)
         with self.fabric.rank_zero_first():  # the first process counts pixels, the others find the counts
             self.criterion = create_scene_loss(config, self.model_config, train_data)
@@ -261,7 +263,7 @@ class Trainer:
                     return
                 yield batch
 
-        grader = Grader(self.labels, examples=0 if rank else EXAMPLES)
+        grader = Grader(self.labels, self._val_data.labels, examples=0 if rank else EXAMPLES)
         with self.fabric.autocast():
             validate(
                 self.average.module, self.monitor.track(batches(), len(loader)), grader,

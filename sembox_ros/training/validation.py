@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch
-from sembox_ros.draw import colorize, draw_overlay
+from sembox_ros.draw import draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import BoxScores, SemanticScores
 from sembox_ros.labels import SceneLabels
@@ -57,13 +57,14 @@ class Grader:
     """Collects the scores of one validation, and some pictures; those of several processes merge.
 
     Args:
-        labels: of the network; the dataset has the same classes.
+        pred: label sets of the network.
+        gt: label sets of the dataset; classes are the same where their names are.
         examples: how many pictures to keep.
     """
 
-    def __init__(self, labels: SceneLabels, *, examples: int) -> None:
-        self._labels, self._examples = labels, examples
-        self._grade = SceneGrade(labels, labels)
+    def __init__(self, pred: SceneLabels, gt: SceneLabels, *, examples: int) -> None:
+        self._pred, self._gt, self._examples = pred, gt, examples
+        self._grade = SceneGrade(pred, gt)
         self.pictures: list[np.ndarray] = []
 
     def update(self, sample: Sample, semantic: np.ndarray | None, detections: Detections) -> None:
@@ -82,7 +83,7 @@ class Grader:
                 gt_is_crowd=sample.is_crowd,
             )  # fmt: skip
         if len(self.pictures) < self._examples:
-            self.pictures.append(draw_example(sample, semantic, detections, self._labels))
+            self.pictures.append(draw_example(sample, semantic, detections, self._pred, self._gt))
 
     def merge(self, other: Grader) -> None:
         """Take over what another process graded; its pictures stay where they are."""
@@ -94,7 +95,7 @@ class Grader:
 
 
 def draw_example(
-    sample: Sample, semantic: np.ndarray | None, detections: Detections, labels: SceneLabels
+    sample: Sample, semantic: np.ndarray | None, detections: Detections, pred: SceneLabels, gt: SceneLabels
 ) -> np.ndarray:
     """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb."""
     shown = detections.scores >= DRAWN_SCORE
@@ -104,10 +105,9 @@ def draw_example(
         truth = Detections(sample.boxes_xyxy, sample.class_ids, np.ones(len(sample.class_ids), np.float32))
     size_hw = (sample.image.shape[0], sample.image.shape[1])
     columns = [sample.image]
-    for mask, boxes in ((sample.semantic, truth), (semantic, confident)):
-        color = colorize(mask, labels.semantic) if mask is not None and labels.semantic else None
+    for mask, boxes, labels in ((sample.semantic, truth, gt), (semantic, confident, pred)):
         scene = Scene(size_hw, semantic=mask, detections=boxes)
-        columns.append(draw_overlay(sample.image, scene, labels, alpha=0.6, color=color))
+        columns.append(draw_overlay(sample.image, scene, labels, alpha=0.6))
     return np.concatenate(columns, axis=1)
 
 

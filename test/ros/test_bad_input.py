@@ -98,7 +98,7 @@ def test_a_bad_frame_is_reported_and_the_next_good_one_is_processed(nodes: dict[
 
 def test_reports_are_throttled(nodes: dict[type, NodeProcess], robot: Robot):
     robot.listen('/raw/segmentation/mask', Image)
-    text = 'encoding: \'mono9\''
+    text = "encoding: 'mono9'"
     for _ in range(20):
         robot.publish(changed(encoding='mono9'), '/raw/image')
     wait_until(lambda: text in nodes[Image].output, 'a report')
