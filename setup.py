@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
-COMMANDS = ('demo', 'predict', 'info', 'import-weights', 'verify-import', 'params', 'node', 'play', 'record')
+COMMANDS = ('demo', 'predict', 'info', 'import-weights', 'verify-import', 'streets', 'params', 'node', 'play', 'record')
 
 
 def shared(folder: str) -> tuple[str, list[str]]:

@@ -42,6 +42,7 @@ class StreetFrame:
         class_ids: (N,) int64 semantic ids of those things.
         track_ids: (N,) int64 their ids in `instance`, ascending.
         stamp_ns: nanoseconds since the first frame.
+        ego: (H, W) bool, the camera's own bonnet; unlabeled in `semantic`.
     """
 
     image: np.ndarray
@@ -51,6 +52,7 @@ class StreetFrame:
     class_ids: np.ndarray
     track_ids: np.ndarray
     stamp_ns: int
+    ego: np.ndarray
 
 
 def render_sequence(
@@ -254,18 +256,20 @@ class _Street:
         for at in standing:  # nearest first: what is hidden behind it is skipped early
             if at.seen:
                 canvas.draw(at.mesh, at.x, at.z, at.yaw, at.item.track_id)
-        self._draw_hood(canvas)
+        ego = self._draw_hood(canvas)
         semantic, instance = canvas.labels()
         boxes_xyxy, class_ids, track_ids = find_boxes(semantic, instance)
         scene = cv2.cvtColor(canvas.color, cv2.COLOR_RGBA2RGB)
         image = self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index)))
-        return StreetFrame(image, semantic, instance, boxes_xyxy, class_ids, track_ids, round(index * 1e9 / rate_hz))
+        stamp_ns = round(index * 1e9 / rate_hz)
+        return StreetFrame(image, semantic, instance, boxes_xyxy, class_ids, track_ids, stamp_ns, ego)
 
-    def _draw_hood(self, canvas: Canvas) -> None:
-        """Draw the camera's own bonnet at the lower edge, unlabeled as in Cityscapes."""
-        if not self._hood:
-            return
+    def _draw_hood(self, canvas: Canvas) -> np.ndarray:
+        """Draw the camera's own bonnet at the lower edge, unlabeled as in Cityscapes; where it is, (H, W) bool."""
         high, wide = self._size_hw
+        ego = np.zeros((high, wide), bool)
+        if not self._hood:
+            return ego
         first = int(high * (1 - 2 * self._hood))
         for share, gain in ((1.0, 0.36), (0.55, 0.46)):
             mask = np.zeros((high - first, wide), np.uint8)
@@ -273,6 +277,8 @@ class _Street:
             cv2.ellipse(mask, (wide // 2, round(high * (1 + self._hood)) - first), axes, 0, 180, 360, 1, -1)
             canvas.color[first:][mask > 0] = (*np.clip(self._light.haze_rgb * gain, 0, 255).astype(np.uint8), 255)
             canvas.owner[first:][mask > 0] = owner_of(UNLABELED, 0)
+            ego[first:] |= mask > 0
+        return ego
 
 
 class _Sensor:
