@@ -289,7 +289,7 @@ class _Sensor:
         self._sigma = float(rng.uniform(0.45, 0.75)) * max(wide / 1024, 0.7)
         rows, columns = np.linspace(-1, 1, high)[:, None], np.linspace(-1, 1, wide)[None, :]
         fall = 255 * (1 - float(rng.uniform(0.04, 0.16)) * (rows**2 + columns**2) / 2)
-        self._vignette = np.repeat(fall.astype(np.uint8)[..., None], 3, axis=2)
+        self._vignette = cv2.merge((fall.astype(np.uint8),) * 3)
         tone = np.arange(256) / 255.0
         bent = tone + float(rng.uniform(-0.04, 0.12)) * np.sin(2 * math.pi * (tone - 0.5)) / 2
         gammas, gains = rng.normal(1.0, 0.02, 3), rng.uniform(0.94, 1.04) * rng.normal(1.0, 0.015, 3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class Mesh:
              sides: int = 12) -> None:  # fmt: skip
         """Add a disc whose normal is the 'x' or the 'z' axis."""
         cx, cy, cz = center
-        ring = [(radius * math.cos(a), radius * math.sin(a)) for a in np.linspace(0, 2 * math.pi, sides + 1)[:-1]]
+        ring = [(radius * cos, radius * sin) for cos, sin in _circle(sides)]
         if axis == 'x':
             self.face([(cx, cy + v, cz + u) for u, v in ring], rgb, class_id, glow)
         else:
@@ -178,6 +178,12 @@ class Mesh:
             orders=orders,
             spans=spans,
         )
+
+
+@cache
+def _circle(sides: int) -> tuple[tuple[float, float], ...]:
+    """Cosine and sine of that many directions."""
+    return tuple((math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, sides + 1)[:-1])
 
 
 def _spans(counts: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
