@@ -6,6 +6,8 @@ picks a copy that is shrunk along the road as its distance demands.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -194,18 +196,21 @@ class Ground:
 class Sky:
     """Sky and a far skyline on a strip wider than the image, which slides as the camera turns."""
 
-    def __init__(self, rng: np.random.Generator, light: Light, size_hw: tuple[int, int], focal_px: float) -> None:
-        """Paint it for one image size."""
+    def __init__(
+        self, rng: np.random.Generator, light: Light, size_hw: tuple[int, int], focal_px: float, lowest_px: float
+    ) -> None:
+        """Paint it for one image size, as far up as the image reaches when the horizon is at row `lowest_px`."""
         high, wide = size_hw
         self._margin = round(0.25 * focal_px)
-        self._up = high + round(0.1 * focal_px)  # rows above the horizon
+        whole = high + round(0.1 * focal_px)  # rows above the horizon
+        self._up = min(max(math.floor(lowest_px) + 2, 1), whole)  # those that can be seen; only they are painted
         span = wide + 2 * self._margin
-        height = np.linspace(1.0, 0.0, self._up, dtype=np.float32)[:, None]
+        height = np.linspace(1.0, 0.0, whole, dtype=np.float32)[whole - self._up :, None]
         cover = rng.uniform(-0.5, 0.6)
         zenith = np.array((92, 136, 190)) * rng.uniform(0.85, 1.1) * (1.0 if light.shadow > 0.2 else 0.0)
         if light.shadow <= 0.2:
             zenith, cover = np.full(3, rng.uniform(165, 205)), rng.uniform(0.2, 0.8)
-        clouds = cv2.resize(noise(rng, self._up // 3 + 1, span // 3 + 1, 7, 5), (span, self._up))
+        clouds = cv2.resize(noise(rng, whole // 3 + 1, span // 3 + 1, 7, 5), (span, whole))[whole - self._up :]
         dense = np.clip((clouds + cover) * 1.4, 0, 1) * np.clip(height * 3.0, 0.1, 1.0)
         bright = np.clip(236 + 26 * clouds, 190, 252)
         clear = np.minimum(height * 2.2, 1.0) ** 0.7
@@ -227,12 +232,13 @@ class Sky:
             blocks[at : at + width] = rng.uniform(0.0, 0.062) * focal_px * (rng.random() < 0.6)
             at += width
         haze = float(light.haze_at(330.0))
-        away = np.arange(self._up, 0, -1)[:, None]
+        first = max(self._up - math.ceil(max(woods.max(), blocks.max())) - 1, 0)
+        away = np.arange(self._up - first, 0, -1)[:, None]
         for tops, rgb, class_id in ((blocks, (140, 134, 130), BUILDING), (woods, (84, 100, 66), VEGETATION)):
             shown = away <= tops[None, :]
             color = np.array(rgb) * (1 - haze) * 0.9 + light.haze_rgb * haze
-            self._picture[shown] = (*np.clip(color, 0, 255).astype(np.uint8), 255)
-            self._owner[shown] = owner_of(class_id, 0)
+            self._picture[first:][shown] = (*np.clip(color, 0, 255).astype(np.uint8), 255)
+            self._owner[first:][shown] = owner_of(class_id, 0)
 
     def draw(self, canvas: Canvas) -> None:
         """Fill the part above the horizon."""

@@ -27,6 +27,7 @@ from sembox_ros.errors import ConfigError
 
 MIN_SIDE_PX = 32
 _SHADOW_RANGE_M = 65.0
+_NOD = 0.0022  # how far the car nods, radians
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ class _Street:
         self._materials = Materials.create(rng)
         self._streams = Crowd(rng, layout, self._materials, self._lane, self._speed).streams(seed)
         self._ground = Ground(paint, layout, self._road, coarse=int(np.clip(1024 // wide, 1, 4)))
-        self._sky = Sky(view, self._light, size_hw, self._focal_px)
+        lowest_px = self._horizon_px + self._focal_px * _NOD
+        self._sky = Sky(view, self._light, size_hw, self._focal_px, lowest_px)
         self._sensor = _Sensor(optics, size_hw)
         self._meshes: dict[int, Mesh] = {}
         self._serials = self._tracks = 0
@@ -211,7 +213,7 @@ class _Street:
             size_hw=self._size_hw,
             focal_px=self._focal_px,
             cx=(self._size_hw[1] - 1) / 2,
-            horizon_px=self._horizon_px + self._focal_px * 0.0022 * math.sin(2.3 * time_s + p2),
+            horizon_px=self._horizon_px + self._focal_px * _NOD * math.sin(2.3 * time_s + p2),
             x=self._road.center(z) + self._lane + 0.15 * math.sin(0.5 * time_s + p0),
             height=self._eye_m,
             z=z,

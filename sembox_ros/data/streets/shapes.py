@@ -198,9 +198,9 @@ def patch(quad: Points, u0: float, u1: float, v0: float, v1: float, lift: float 
 
     `lift` moves it, in metres along x and z, away from the axis of the object, so that it lies on top.
     """
-    a, b, c, d = (np.asarray(p, np.float64) for p in quad)
-    out = np.array([a + (b - a) * u + (d - a) * v + (a - b + c - d) * u * v for u, v in
-                    ((u0, v0), (u1, v0), (u1, v1), (u0, v1))])  # fmt: skip
+    a, b, c, d = np.asarray(quad, np.float64)
+    u, v = np.array(((u0,), (u1,), (u1,), (u0,))), np.array(((v0,), (v0,), (v1,), (v1,)))
+    out = a + (b - a) * u + (d - a) * v + (a - b + c - d) * u * v
     if lift:
         out[:, 0] += np.sign(out[:, 0]) * lift
     return out
