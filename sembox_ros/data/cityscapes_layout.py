@@ -30,7 +30,10 @@ _NAMES = {label_id: CITYSCAPES_19.names[train_id] for train_id, label_id in enum
     EGO_VEHICLE_ID: 'ego vehicle',
 }
 _LEAST_STUFF_AREA = 2.0  # smaller specks of stuff get no polygon; what surrounds them covers them
-_PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+# Filtering by the row above and run lengths: far faster than the defaults, and hardly larger.
+_PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+if hasattr(cv2, 'IMWRITE_PNG_FILTER'):  # since OpenCV 4.12
+    _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 
 Parts = list[np.ndarray]  # outlines of one object, (n, 2) int32 xy each
 
@@ -45,7 +48,7 @@ def _color_table() -> np.ndarray:
     table = np.zeros((256, 4), np.uint8)
     table[..., 3] = 255
     table[:, :3] = CITYSCAPES_19.color_table()
-    return table[:, (2, 1, 0, 3)].copy()  # OpenCV writes blue first
+    return np.ascontiguousarray(table[:, (2, 1, 0, 3)])  # OpenCV writes blue first
 
 
 _TO_LABEL_ID, _TO_BGRA = _id_table(), _color_table()
@@ -107,7 +110,7 @@ def encode_labels(semantic: np.ndarray, instance: np.ndarray, ego: np.ndarray) -
     Raises:
         DatasetError: a class has more than 1000 instances, or an instance has no or several classes.
     """
-    label_ids = _TO_LABEL_ID[semantic]
+    label_ids = np.take(_TO_LABEL_ID, semantic)
     label_ids[ego] = EGO_VEHICLE_ID
     instance_ids = label_ids.astype(np.uint16)
     objects: list[tuple[float, int, int, Parts]] = []  # covered area, label id, instance or 0, outlines
@@ -189,11 +192,12 @@ def write_frame(root: Path, name: FrameName, image: np.ndarray, labels: Cityscap
     Raises:
         DatasetError: a file cannot be written.
     """
+    size_hw = labels.train_ids.shape
     pictures: Mapping[str, np.ndarray] = {
         'labelIds.png': labels.label_ids,
         'instanceIds.png': labels.instance_ids,
         'labelTrainIds.png': labels.train_ids,
-        'color.png': _TO_BGRA[labels.train_ids],
+        'color.png': np.take(_TO_BGRA.view(np.uint32)[:, 0], labels.train_ids).view(np.uint8).reshape(*size_hw, 4),
         'leftImg8bit': cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
     }
     for kind, path in name.paths(root).items():

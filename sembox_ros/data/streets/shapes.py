@@ -57,6 +57,9 @@ class PackedStrokes:
     spans: tuple[slice, ...]
 
 
+_CORNERS = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)])  # of a box: lowest or highest x, y, z
+
+
 @dataclass
 class Mesh:
     """What one object looks like. Later parts lie over earlier ones where their depths are about equal.
@@ -93,7 +96,8 @@ class Mesh:
     ) -> None:  # fmt: skip
         """Add a textured parallelogram."""
         corner, edge, rise = (np.asarray(v, np.float64) for v in (origin, across, up))
-        normal = np.cross(edge, rise)
+        (ax, ay, az), (bx, by, bz) = edge.tolist(), rise.tolist()  # np.cross is slow on few rows
+        normal = np.array((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
         vectors = np.stack((edge, rise, normal / np.linalg.norm(normal)))
         self.panels.append(Panel(corner, vectors, texture, np.asarray(tint, np.float64), class_id))
 
@@ -137,7 +141,7 @@ class Mesh:
             parts.append(panel.origin + np.stack((0 * up, across, across + up, up)))
         points = np.concatenate(parts)
         box = np.stack((points.min(axis=0), points.max(axis=0)))
-        return np.array([(x, y, z) for x in box[:, 0] for y in box[:, 1] for z in box[:, 2]])
+        return box[_CORNERS, (0, 1, 2)]
 
     @cached_property
     def packed_strokes(self) -> PackedStrokes:
