@@ -17,6 +17,7 @@ COMMANDS = {
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
     'import-weights': 'a published .pth file of another project to a checkpoint',
     'verify-import': 'is an imported network the same function as the original? compares with reference outputs',
+    'streets': 'rendered streets with exact labels, as a dataset in the Cityscapes layout',
     'export-dataset': 'objects and segments of a dataset as COCO json files for other projects',
     'params': 'the node parameters as a commented YAML file',
     'node': 'run the node (arguments as for `ros2 run sembox_ros sembox_node`)',

@@ -27,6 +27,7 @@ from sembox_ros.errors import ConfigError
 
 MIN_SIDE_PX = 32
 _SHADOW_RANGE_M = 65.0
+_NOD = 0.0022  # how far the car nods, radians
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class StreetFrame:
         class_ids: (N,) int64 semantic ids of those things.
         track_ids: (N,) int64 their ids in `instance`, ascending.
         stamp_ns: nanoseconds since the first frame.
+        ego: (H, W) bool, the camera's own bonnet; unlabeled in `semantic`.
     """
 
     image: np.ndarray
@@ -51,6 +53,7 @@ class StreetFrame:
     class_ids: np.ndarray
     track_ids: np.ndarray
     stamp_ns: int
+    ego: np.ndarray
 
 
 def render_sequence(
@@ -192,7 +195,8 @@ class _Street:
         self._materials = Materials.create(rng)
         self._streams = Crowd(rng, layout, self._materials, self._lane, self._speed).streams(seed)
         self._ground = Ground(paint, layout, self._road, coarse=int(np.clip(1024 // wide, 1, 4)))
-        self._sky = Sky(view, self._light, size_hw, self._focal_px)
+        lowest_px = self._horizon_px + self._focal_px * _NOD
+        self._sky = Sky(view, self._light, size_hw, self._focal_px, lowest_px)
         self._sensor = _Sensor(optics, size_hw)
         self._meshes: dict[int, Mesh] = {}
         self._serials = self._tracks = 0
@@ -209,7 +213,7 @@ class _Street:
             size_hw=self._size_hw,
             focal_px=self._focal_px,
             cx=(self._size_hw[1] - 1) / 2,
-            horizon_px=self._horizon_px + self._focal_px * 0.0022 * math.sin(2.3 * time_s + p2),
+            horizon_px=self._horizon_px + self._focal_px * _NOD * math.sin(2.3 * time_s + p2),
             x=self._road.center(z) + self._lane + 0.15 * math.sin(0.5 * time_s + p0),
             height=self._eye_m,
             z=z,
@@ -254,18 +258,20 @@ class _Street:
         for at in standing:  # nearest first: what is hidden behind it is skipped early
             if at.seen:
                 canvas.draw(at.mesh, at.x, at.z, at.yaw, at.item.track_id)
-        self._draw_hood(canvas)
+        ego = self._draw_hood(canvas)
         semantic, instance = canvas.labels()
         boxes_xyxy, class_ids, track_ids = find_boxes(semantic, instance)
         scene = cv2.cvtColor(canvas.color, cv2.COLOR_RGBA2RGB)
         image = self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index)))
-        return StreetFrame(image, semantic, instance, boxes_xyxy, class_ids, track_ids, round(index * 1e9 / rate_hz))
+        stamp_ns = round(index * 1e9 / rate_hz)
+        return StreetFrame(image, semantic, instance, boxes_xyxy, class_ids, track_ids, stamp_ns, ego)
 
-    def _draw_hood(self, canvas: Canvas) -> None:
-        """Draw the camera's own bonnet at the lower edge, unlabeled as in Cityscapes."""
-        if not self._hood:
-            return
+    def _draw_hood(self, canvas: Canvas) -> np.ndarray:
+        """Draw the camera's own bonnet at the lower edge, unlabeled as in Cityscapes; where it is, (H, W) bool."""
         high, wide = self._size_hw
+        ego = np.zeros((high, wide), bool)
+        if not self._hood:
+            return ego
         first = int(high * (1 - 2 * self._hood))
         for share, gain in ((1.0, 0.36), (0.55, 0.46)):
             mask = np.zeros((high - first, wide), np.uint8)
@@ -273,6 +279,8 @@ class _Street:
             cv2.ellipse(mask, (wide // 2, round(high * (1 + self._hood)) - first), axes, 0, 180, 360, 1, -1)
             canvas.color[first:][mask > 0] = (*np.clip(self._light.haze_rgb * gain, 0, 255).astype(np.uint8), 255)
             canvas.owner[first:][mask > 0] = owner_of(UNLABELED, 0)
+            ego[first:] |= mask > 0
+        return ego
 
 
 class _Sensor:
@@ -283,7 +291,7 @@ class _Sensor:
         self._sigma = float(rng.uniform(0.45, 0.75)) * max(wide / 1024, 0.7)
         rows, columns = np.linspace(-1, 1, high)[:, None], np.linspace(-1, 1, wide)[None, :]
         fall = 255 * (1 - float(rng.uniform(0.04, 0.16)) * (rows**2 + columns**2) / 2)
-        self._vignette = np.repeat(fall.astype(np.uint8)[..., None], 3, axis=2)
+        self._vignette = cv2.merge((fall.astype(np.uint8),) * 3)
         tone = np.arange(256) / 255.0
         bent = tone + float(rng.uniform(-0.04, 0.12)) * np.sin(2 * math.pi * (tone - 0.5)) / 2
         gammas, gains = rng.normal(1.0, 0.02, 3), rng.uniform(0.94, 1.04) * rng.normal(1.0, 0.015, 3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -57,6 +57,9 @@ class PackedStrokes:
     spans: tuple[slice, ...]
 
 
+_CORNERS = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)])  # of a box: lowest or highest x, y, z
+
+
 @dataclass
 class Mesh:
     """What one object looks like. Later parts lie over earlier ones where their depths are about equal.
@@ -93,7 +96,8 @@ class Mesh:
     ) -> None:  # fmt: skip
         """Add a textured parallelogram."""
         corner, edge, rise = (np.asarray(v, np.float64) for v in (origin, across, up))
-        normal = np.cross(edge, rise)
+        (ax, ay, az), (bx, by, bz) = edge.tolist(), rise.tolist()  # np.cross is slow on few rows
+        normal = np.array((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
         vectors = np.stack((edge, rise, normal / np.linalg.norm(normal)))
         self.panels.append(Panel(corner, vectors, texture, np.asarray(tint, np.float64), class_id))
 
@@ -115,7 +119,7 @@ class Mesh:
              sides: int = 12) -> None:  # fmt: skip
         """Add a disc whose normal is the 'x' or the 'z' axis."""
         cx, cy, cz = center
-        ring = [(radius * math.cos(a), radius * math.sin(a)) for a in np.linspace(0, 2 * math.pi, sides + 1)[:-1]]
+        ring = [(radius * cos, radius * sin) for cos, sin in _circle(sides)]
         if axis == 'x':
             self.face([(cx, cy + v, cz + u) for u, v in ring], rgb, class_id, glow)
         else:
@@ -137,7 +141,7 @@ class Mesh:
             parts.append(panel.origin + np.stack((0 * up, across, across + up, up)))
         points = np.concatenate(parts)
         box = np.stack((points.min(axis=0), points.max(axis=0)))
-        return np.array([(x, y, z) for x in box[:, 0] for y in box[:, 1] for z in box[:, 2]])
+        return box[_CORNERS, (0, 1, 2)]
 
     @cached_property
     def packed_strokes(self) -> PackedStrokes:
@@ -180,6 +184,12 @@ class Mesh:
         )
 
 
+@cache
+def _circle(sides: int) -> tuple[tuple[float, float], ...]:
+    """Cosine and sine of that many directions."""
+    return tuple((math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, sides + 1)[:-1])
+
+
 def _spans(counts: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
     """Where runs of those lengths (N,) start (N,) int64, and each run as a slice."""
     ends = np.cumsum(counts)
@@ -192,9 +202,9 @@ def patch(quad: Points, u0: float, u1: float, v0: float, v1: float, lift: float 
 
     `lift` moves it, in metres along x and z, away from the axis of the object, so that it lies on top.
     """
-    a, b, c, d = (np.asarray(p, np.float64) for p in quad)
-    out = np.array([a + (b - a) * u + (d - a) * v + (a - b + c - d) * u * v for u, v in
-                    ((u0, v0), (u1, v0), (u1, v1), (u0, v1))])  # fmt: skip
+    a, b, c, d = np.asarray(quad, np.float64)
+    u, v = np.array(((u0,), (u1,), (u1,), (u0,))), np.array(((v0,), (v0,), (v1,), (v1,)))
+    out = a + (b - a) * u + (d - a) * v + (a - b + c - d) * u * v
     if lift:
         out[:, 0] += np.sign(out[:, 0]) * lift
     return out

@@ -41,8 +41,10 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: float, octav
 
 
 def _with_alpha(rgb: np.ndarray, alpha: np.ndarray | None = None) -> Texture:
-    solid = np.full(rgb.shape[:2], 255, np.uint8) if alpha is None else alpha.astype(np.uint8)
-    return Texture(np.dstack((np.clip(rgb, 0, 255).astype(np.uint8), solid)))
+    rgba = cv2.cvtColor(np.clip(rgb, 0, 255).astype(np.uint8), cv2.COLOR_RGB2RGBA)
+    if alpha is not None:
+        rgba[..., 3] = alpha
+    return Texture(rgba)
 
 
 def _masonry(rng: np.random.Generator, image: np.ndarray, height_m: float, width_m: float) -> None:

@@ -1,0 +1,227 @@
+"""Writes labelled images in the folder layout and the encodings of Cityscapes, which its own tools read unchanged.
+
+Facts of the layout follow the public cityscapesScripts (github.com/mcordts/cityscapesScripts): file names, label ids,
+instance ids (`label id * 1000 + number` for things), colours, and polygons that are painted one over the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sembox_ros.errors import DatasetError
+from sembox_ros.labels import CITYSCAPES_19, IGNORE_ID
+
+UNLABELED_ID = 0
+EGO_VEHICLE_ID = 1
+# Label id of each of the 19 train ids.
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+MAX_INSTANCES = 1000  # per class and image; more do not fit the encoding
+
+_NAMES = {label_id: CITYSCAPES_19.names[train_id] for train_id, label_id in enumerate(LABEL_IDS)} | {
+    UNLABELED_ID: 'unlabeled',
+    EGO_VEHICLE_ID: 'ego vehicle',
+}
+_LEAST_STUFF_AREA = 2.0  # smaller specks of stuff get no polygon; what surrounds them covers them
+# Filtering by the row above and run lengths: far faster than the defaults, and hardly larger.
+_PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+if hasattr(cv2, 'IMWRITE_PNG_FILTER'):  # since OpenCV 4.12
+    _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+
+Parts = list[np.ndarray]  # outlines of one object, (n, 2) int32 xy each
+
+
+def _id_table() -> np.ndarray:
+    table = np.zeros(256, np.uint8)
+    table[: len(LABEL_IDS)] = LABEL_IDS
+    return table
+
+
+def _color_table() -> np.ndarray:
+    table = np.zeros((256, 4), np.uint8)
+    table[..., 3] = 255
+    table[:, :3] = CITYSCAPES_19.color_table()
+    return np.ascontiguousarray(table[:, (2, 1, 0, 3)])  # OpenCV writes blue first
+
+
+_TO_LABEL_ID, _TO_BGRA = _id_table(), _color_table()
+
+
+@dataclass(frozen=True)
+class FrameName:
+    """Where one labelled image belongs.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        city: folder and start of the file name, without underscores.
+        sequence: 0..999999.
+        frame: 0..999999.
+    """
+
+    split: str
+    city: str
+    sequence: int
+    frame: int = 0
+
+    def paths(self, root: Path) -> dict[str, Path]:
+        """All files of this image: the image under ``leftImg8bit``, its labels under their suffix in the file name."""
+        stem = f'{self.city}_{self.sequence:06d}_{self.frame:06d}'
+        labels = root / 'gtFine' / self.split / self.city
+        names = ('labelIds.png', 'instanceIds.png', 'labelTrainIds.png', 'color.png', 'polygons.json')
+        files = {name: labels / f'{stem}_gtFine_{name}' for name in names}
+        # The image comes last, here and when the files are written: where there is an image, there are its labels.
+        files['leftImg8bit'] = root / 'leftImg8bit' / self.split / self.city / f'{stem}_leftImg8bit.png'
+        return files
+
+
+@dataclass(frozen=True)
+class CityscapesLabels:
+    """The label files of one image.
+
+    Attributes:
+        label_ids: (H, W) uint8 label ids; 0 unlabeled, 1 ego vehicle.
+        instance_ids: (H, W) uint16 label id * 1000 + number for things, the label id otherwise. Instances of a class
+            are numbered in the order of their polygons.
+        train_ids: (H, W) uint8 0..18, 255 for what is not one of the 19 classes.
+        polygons: content of the polygons file, painted one over the other.
+    """
+
+    label_ids: np.ndarray
+    instance_ids: np.ndarray
+    train_ids: np.ndarray
+    polygons: dict[str, Any]
+
+
+def encode_labels(semantic: np.ndarray, instance: np.ndarray, ego: np.ndarray) -> CityscapesLabels:
+    """Encode the labels of one image.
+
+    Args:
+        semantic: (H, W) uint8 train ids, 255 = unlabeled.
+        instance: (H, W) int32 distinct numbers above 0 for the pixels of each thing, 0 elsewhere.
+        ego: (H, W) bool, the camera's own car; it must be unlabeled in `semantic`.
+
+    Raises:
+        DatasetError: a class has more than 1000 instances, or an instance has no or several classes.
+    """
+    label_ids = np.take(_TO_LABEL_ID, semantic)
+    label_ids[ego] = EGO_VEHICLE_ID
+    instance_ids = label_ids.astype(np.uint16)
+    objects: list[tuple[float, int, int, Parts]] = []  # covered area, label id, instance or 0, outlines
+    stuff = np.where(instance > 0, np.uint8(IGNORE_ID), label_ids)
+    for label_id in np.flatnonzero(np.bincount(stuff.ravel(), minlength=256)[:IGNORE_ID]).tolist():
+        for part in _outlines((stuff == label_id).view(np.uint8)):
+            area = cv2.contourArea(part) + len(part) / 2
+            if area >= _LEAST_STUFF_AREA:
+                objects.append((area, label_id, 0, [part]))
+    windows = _windows(instance)
+    for track, window in windows.items():
+        mask = instance[window] == track
+        classes = np.unique(label_ids[window][mask])
+        if len(classes) != 1 or classes[0] < LABEL_IDS[CITYSCAPES_19.is_thing.index(True)]:
+            raise DatasetError(f'instance {track}: expected one thing class, got label ids {classes.tolist()}')
+        parts = _outlines(mask.view(np.uint8), offset=(window[1].start, window[0].start))
+        area = sum(cv2.contourArea(part) + len(part) / 2 for part in parts)
+        objects.append((area, int(classes[0]), track, parts))
+    # Large to small: whatever shows through a hole of an object is smaller than that object, and painted later.
+    objects.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
+    counts: dict[int, int] = {}
+    for _, label_id, track, _ in objects:
+        if track:
+            number = counts.get(label_id, 0)
+            if number >= MAX_INSTANCES:
+                raise DatasetError(f"'{_NAMES[label_id]}': more than {MAX_INSTANCES} instances in one image")
+            counts[label_id] = number + 1
+            window = windows[track]
+            instance_ids[window][instance[window] == track] = label_id * 1000 + number
+    polygons = {
+        'imgHeight': semantic.shape[0],
+        'imgWidth': semantic.shape[1],
+        'objects': [{'label': _NAMES[label_id], 'polygon': _join(parts)} for _, label_id, _, parts in objects],
+    }
+    return CityscapesLabels(label_ids, instance_ids, semantic, polygons)
+
+
+def _windows(instance: np.ndarray) -> dict[int, tuple[slice, slice]]:
+    """Rows and columns that each instance reaches."""
+    ys, xs = np.nonzero(instance)
+    tracks, index = np.unique(instance[ys, xs], return_inverse=True)
+    low, high = np.full((2, len(tracks)), np.iinfo(np.int64).max), np.zeros((2, len(tracks)), np.int64)
+    for axis, places in enumerate((ys, xs)):
+        np.minimum.at(low[axis], index, places)
+        np.maximum.at(high[axis], index, places + 1)
+    return {
+        int(track): (slice(int(low[0, i]), int(high[0, i])), slice(int(low[1, i]), int(high[1, i])))
+        for i, track in enumerate(tracks)
+    }
+
+
+def _outlines(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> Parts:
+    """Outer outlines of all pieces of a mask (h, w) uint8, those inside of holes too; the holes have none."""
+    found, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
+    return [part[:, 0] for part, links in zip(found, hierarchy[0], strict=True) if links[3] < 0]
+
+
+def _join(parts: Parts) -> list[list[int]]:
+    """One polygon of all pieces: out to each from the first point of the largest, around it, and back."""
+    ordered = sorted(parts, key=len, reverse=True)
+    start = ordered[0][:1]
+    pieces = [ordered[0], start]
+    for part in ordered[1:]:
+        pieces += [part, part[:1], start]
+    # One piece is closed by definition; points of one pixel are repeated, because a polygon needs three.
+    points = np.concatenate(pieces) if len(ordered) > 1 else ordered[0]
+    return points.tolist() if len(points) > 2 else np.repeat(points, 2, axis=0).tolist() * 2
+
+
+def write_frame(root: Path, name: FrameName, image: np.ndarray, labels: CityscapesLabels) -> None:
+    """Write all files of one image; each appears whole or not at all, the image after its labels.
+
+    Args:
+        root: folder of the dataset.
+        name: where it belongs.
+        image: (H, W, 3) uint8 rgb.
+        labels: from `encode_labels`.
+
+    Raises:
+        DatasetError: a file cannot be written.
+    """
+    size_hw = labels.train_ids.shape
+    pictures: Mapping[str, np.ndarray] = {
+        'labelIds.png': labels.label_ids,
+        'instanceIds.png': labels.instance_ids,
+        'labelTrainIds.png': labels.train_ids,
+        'color.png': np.take(_TO_BGRA.view(np.uint32)[:, 0], labels.train_ids).view(np.uint8).reshape(*size_hw, 4),
+        'leftImg8bit': cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+    }
+    for kind, path in name.paths(root).items():
+        if kind in pictures:
+            data = cv2.imencode('.png', pictures[kind], _PNG_OPTIONS)[1].tobytes()
+        else:
+            data = json.dumps(labels.polygons).encode()
+        write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is never seen half written, and make its folder.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    partial = path.with_name(f'.{path.name}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except BaseException:  # also Ctrl-C
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DatasetError(f"cannot write '{path}': {error.strerror or error}; free space or another --out") from error

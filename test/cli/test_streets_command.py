@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sembox_ros.cli import main
+from sembox_ros.data.streets import render_street
+from sembox_ros.data.streets.dataset import frame_name, street_seed
+
+COMMAND = ['--size', '64x128', '--seed', '3']
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in root.rglob('*')
+        if path.is_file()
+    }
+
+
+def test_the_command_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / 'data'
+    assert main(['streets', '--out', str(out), '--train', '2', '--val', '1', *COMMAND, '--workers', '1']) == 0
+    assert '2 train and 1 val images' in capsys.readouterr().out
+    first = snapshot(out)
+    assert len(first) == 3 * 6 + 1
+    assert main(['streets', '--out', str(out), '--train', '3', '--val', '2', *COMMAND, '--workers', '2']) == 0
+    assert '(2 new)' in capsys.readouterr().out
+    second = snapshot(out)
+    assert len(second) == 5 * 6 + 1
+    assert {name: second[name] for name in first} == first  # neither changed nor written again
+    still = render_street(size_hw=(64, 128), seed=street_seed(3, 'val', 1))
+    written = np.array(Image.open(frame_name('val', 1).paths(out)['leftImg8bit']))
+    np.testing.assert_array_equal(written, still.image)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (['--seed', '4'], 'seed 3, not 4'),
+        (['--size', '64x130'], 'size_hw'),
+        (['--size', 'small'], 'HEIGHTxWIDTH'),
+        (['--train', '-1'], 'train: expected 0'),
+        (['--val', '1000001'], 'val: expected 0'),
+        (['--workers', '0'], 'workers: expected at least 1'),
+        (['--seed', '-2'], 'seed: expected 0'),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: list[str], message: str
+) -> None:
+    base = ['streets', '--out', str(tmp_path), '--train', '0', '--val', '0', *COMMAND, '--workers', '1']
+    assert main(base) == 0
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    assert main([*base, *changes]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count('\n') <= 1 + error.count('\r')
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize('workers', ['1', '2'])
+def test_ctrl_c_ends_cleanly_and_leaves_whole_files(tmp_path: Path, workers: str) -> None:
+    args = ['streets', '--out', str(tmp_path), '--train', '5000', '--val', '0', *COMMAND, '--workers', workers]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'sembox_ros', *args], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not frame_name('train', 2).paths(tmp_path)['leftImg8bit'].exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+        error = process.communicate(timeout=30)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert process.returncode == 130
+    assert error.rstrip().endswith('streets: interrupted')
+    assert 'Traceback' not in error
+    assert not list(tmp_path.rglob('*.part'))
+    images = list(tmp_path.rglob('*_leftImg8bit.png'))
+    assert len(images) >= 1
+    for picture in tmp_path.rglob('*.png'):
+        with Image.open(picture) as opened:
+            opened.load()
+    for image in images:
+        index = int(image.name.split('_')[1])
+        assert all(path.exists() for path in frame_name('train', index).paths(tmp_path).values())
