@@ -18,6 +18,7 @@ from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_THINGS_8, IGNORE_ID, Sce
 SPLITS = {'train': 'gtFine', 'val': 'gtFine', 'test': 'gtFine', 'train_extra': 'gtCoarse'}
 
 VOID_20 = 19  # the 20-class set trains what the others ignore as a class of its own
+_FIRST_REGION = 1 << 16  # above everything that instanceIds, of 16 bits, can hold
 INSTANCE_FACTOR = 1000  # instanceIds: labelId * 1000 + k for object k, the labelId alone for everything else
 _NO_BOX = -1
 
@@ -48,13 +49,13 @@ def _box_table() -> np.ndarray:
 
 
 def _tight_boxes(instance_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(N, 4) float32 xyxy of the pixels of each value, all of which occur in (H, W) uint16 `instance_ids`.
+    """(N, 4) float32 xyxy of the pixels of each value, all of which occur in (H, W) int32 `instance_ids`.
 
     One pass over the image for all objects: one for each of the 80 of a busy street takes longer than decoding it.
     """
     if not len(values):
         return np.zeros((0, 4), np.float32)
-    table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
+    table = np.zeros(int(instance_ids.max()) + 1, np.int32)
     table[values] = np.arange(1, len(values) + 1)
     numbers = table[instance_ids].ravel()
     pixels = np.flatnonzero(numbers)
@@ -70,7 +71,8 @@ def _tight_boxes(instance_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
 class Cityscapes:
     """Street images with class ids of every pixel and boxes (and masks) of the eight countable classes.
 
-    A region of a countable class whose objects were not told apart (a group) becomes one box with `is_crowd`.
+    A region of a countable class whose objects were not told apart (a group) becomes a box with `is_crowd`; the regions
+    of one class, which all have one id, become a box each, as one around them all would cover what is between them.
 
     Args:
         root: folder that holds leftImg8bit and gtFine (or gtCoarse).
@@ -155,23 +157,39 @@ class Cityscapes:
         for path, ids in ((label_path, label_ids), (instance_path, instance_ids)):
             if ids.shape != image.shape[:2]:
                 raise DatasetError(f'{path}: expected the size of its image, {image.shape[:2]}, got {ids.shape}')
-        values, class_ids = self._objects(instance_ids)
-        masks = [instance_ids == value for value in values] if self._with_masks else None
+        objects, values, class_ids = self._objects(instance_ids)
+        masks = [objects == value for value in values] if self._with_masks else None
         return Sample(
             image=image,
             image_id=self.image_ids[index],
             semantic=cv2.LUT(label_ids, self._semantic_table),
-            boxes_xyxy=_tight_boxes(instance_ids, values),
+            boxes_xyxy=_tight_boxes(objects, values),
             class_ids=class_ids,
-            is_crowd=values < INSTANCE_FACTOR,
+            is_crowd=values >= _FIRST_REGION,
             masks=None if masks is None else np.array(masks, bool).reshape(-1, *image.shape[:2]),
         )
 
-    def _objects(self, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids in (H, W) uint16 `instance_ids` that have a box, ascending, and their detection class ids."""
+    def _objects(self, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What has a box in (H, W) uint16 `instance_ids`.
+
+        Returns:
+            (H, W) int32 map in which the regions of groups have ids of their own from `_FIRST_REGION`; its ids that have
+            a box, ascending; and their detection class ids.
+        """
+        objects = instance_ids.astype(np.int32)
         values = np.flatnonzero(np.bincount(instance_ids.ravel()))
         # 66 and above are no labels; 0, unlabeled, has no box either.
         alone = np.where(values < len(self._box_table), values, 0)
         class_ids = self._box_table[np.where(values < INSTANCE_FACTOR, alone, values // INSTANCE_FACTOR)]
-        found = class_ids != _NO_BOX
-        return values[found], class_ids[found]
+        is_object = (values >= INSTANCE_FACTOR) & (class_ids != _NO_BOX)
+        found_values, found_classes = [values[is_object]], [class_ids[is_object]]
+        first = _FIRST_REGION
+        for value, class_id in zip(values.tolist(), class_ids.tolist(), strict=True):
+            if value < INSTANCE_FACTOR and class_id != _NO_BOX:
+                count, regions = cv2.connectedComponents((instance_ids == value).view(np.uint8), connectivity=8)
+                inside = regions > 0
+                objects[inside] = regions[inside] + (first - 1)
+                found_values.append(np.arange(first, first + count - 1))
+                found_classes.append(np.full(count - 1, class_id, np.int64))
+                first += count - 1
+        return objects, np.concatenate(found_values), np.concatenate(found_classes)

@@ -34,7 +34,7 @@ def test_boxes_are_those_of_the_instances(root: Path) -> None:
     assert sample.image_id == 'aachen_000000_000019'
     assert sample.boxes_xyxy.tolist() == [[70, 22, 90, 30], [60, 10, 66, 30], [10, 15, 30, 35], [25, 20, 50, 38]]
     assert sample.class_ids.tolist() == things('person', 'person', 'car', 'car')
-    assert sample.is_crowd.tolist() == [True, False, False, False]
+    assert sample.is_crowd.tolist() == [False, False, False, True]
     assert sample.masks is None
 
 
