@@ -59,7 +59,7 @@ def street_frames(options: argparse.Namespace, truths: Truths) -> Iterator[tuple
     )
     for frame in tqdm(frames, total=options.frames, desc='rendering', unit='frame', disable=None):
         stamp_ns = FIRST_STAMP_NS + frame.stamp_ns
-        truths.add(stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids)
+        truths.add(stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids, frame.is_crowd)
         yield stamp_ns, frame.image
 
 

@@ -29,6 +29,7 @@ _NAMES = {label_id: CITYSCAPES_19.names[train_id] for train_id, label_id in enum
     UNLABELED_ID: 'unlabeled',
     EGO_VEHICLE_ID: 'ego vehicle',
 }
+_THING_IDS = {label_id for train_id, label_id in enumerate(LABEL_IDS) if CITYSCAPES_19.is_thing[train_id]}
 _LEAST_STUFF_AREA = 2.0  # smaller specks of stuff get no polygon; what surrounds them covers them
 # Filtering by the row above and run lengths: far faster than the defaults, and hardly larger.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -99,12 +100,19 @@ class CityscapesLabels:
     polygons: dict[str, Any]
 
 
+def _name(label_id: int, track: int) -> str:
+    """Name of a polygon's class, with the ending that marks things that are not told apart."""
+    is_group = not track and label_id in _THING_IDS
+    return _NAMES[label_id] + ('group' if is_group else '')
+
+
 def encode_labels(semantic: np.ndarray, instance: np.ndarray, ego: np.ndarray) -> CityscapesLabels:
     """Encode the labels of one image.
 
     Args:
         semantic: (H, W) uint8 train ids, 255 = unlabeled.
-        instance: (H, W) int32 distinct numbers above 0 for the pixels of each thing, 0 elsewhere.
+        instance: (H, W) int32 distinct numbers above 0 for the pixels of each thing, 0 elsewhere; pixels of a countable
+            class that have 0 belong to a group.
         ego: (H, W) bool, the camera's own car; it must be unlabeled in `semantic`.
 
     Raises:
@@ -143,7 +151,7 @@ def encode_labels(semantic: np.ndarray, instance: np.ndarray, ego: np.ndarray) -
     polygons = {
         'imgHeight': semantic.shape[0],
         'imgWidth': semantic.shape[1],
-        'objects': [{'label': _NAMES[label_id], 'polygon': _join(parts)} for _, label_id, _, parts in objects],
+        'objects': [{'label': _name(label_id, track), 'polygon': _join(parts)} for _, label_id, track, parts in objects],
     }
     return CityscapesLabels(label_ids, instance_ids, semantic, polygons)
 

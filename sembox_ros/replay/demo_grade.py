@@ -23,11 +23,13 @@ class Truth:
         semantic: (H, W) uint8 ids of the truth's semantic label set, 255 = unlabeled.
         boxes_xyxy: (N, 4) float32 in pixels.
         class_ids: (N,) int64 ids of the truth's detection label set.
+        is_crowd: (N,) bool, True for what is too small to be asked for.
     """
 
     semantic: np.ndarray
     boxes_xyxy: np.ndarray
     class_ids: np.ndarray
+    is_crowd: np.ndarray
 
 
 class Truths:
@@ -40,12 +42,19 @@ class Truths:
     def __init__(self, labels: SceneLabels) -> None:
         self.labels = labels
         self._detection_ids = {semantic: detection for detection, semantic in labels.thing_links.items()}
-        self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._frames: dict[int, tuple[np.ndarray, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def add(self, stamp_ns: int, semantic: np.ndarray, boxes_xyxy: np.ndarray, semantic_ids: np.ndarray) -> None:
+    def add(
+        self,
+        stamp_ns: int,
+        semantic: np.ndarray,
+        boxes_xyxy: np.ndarray,
+        semantic_ids: np.ndarray,
+        is_crowd: np.ndarray,
+    ) -> None:
         """Keep one image's truth.
 
         Args:
@@ -53,18 +62,19 @@ class Truths:
             semantic: (H, W) uint8 semantic ids.
             boxes_xyxy: (N, 4) float32 boxes of the things in it, in pixels.
             semantic_ids: (N,) int64 semantic ids of those things.
+            is_crowd: (N,) bool, which of them are too small to be asked for.
         """
         class_ids = np.array([self._detection_ids[int(i)] for i in semantic_ids], np.int64)
-        self._frames[stamp_ns] = (cv2.imencode('.png', semantic)[1], boxes_xyxy, class_ids)
+        self._frames[stamp_ns] = (cv2.imencode('.png', semantic)[1], boxes_xyxy, class_ids, is_crowd)
 
     def find(self, stamp_ns: int | None) -> Truth | None:
         """The truth of the image with that stamp, None if there is no such image."""
         if stamp_ns is None or stamp_ns not in self._frames:
             return None
-        png, boxes_xyxy, class_ids = self._frames[stamp_ns]
+        png, boxes_xyxy, class_ids, is_crowd = self._frames[stamp_ns]
         semantic = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
         assert semantic is not None  # our own PNG
-        return Truth(semantic, boxes_xyxy, class_ids)
+        return Truth(semantic, boxes_xyxy, class_ids, is_crowd)
 
 
 class Grader:
@@ -95,7 +105,7 @@ class Grader:
                 read_detections(entry.message),
                 gt_boxes_xyxy=truth.boxes_xyxy,
                 gt_class_ids=truth.class_ids,
-                gt_is_crowd=np.zeros(len(truth.class_ids), np.bool_),
+                gt_is_crowd=truth.is_crowd,
             )
 
     def summarize(self) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def test_objects_load_in_pycocotools(root: Path, tmp_path: Path) -> None:
     assert (root / 'leftImg8bit' / 'val' / image['file_name']).is_file()
     sample = Cityscapes(root=root, split='val', with_masks=True)[0]
     annotations = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
-    assert [a['iscrowd'] for a in annotations] == [1, 0, 0, 0]
-    assert [a['category_id'] for a in annotations] == [24, 24, 26, 26]
-    assert annotations[1]['bbox'] == [60, 10, 6, 20]
-    assert annotations[1]['area'] == 6 * 20
+    assert [a['iscrowd'] for a in annotations] == [0, 0, 0, 1]
+    assert [a['category_id'] for a in annotations] == [24, 26, 26, 24]
+    assert annotations[0]['bbox'] == [60, 10, 6, 20]
+    assert annotations[0]['area'] == 6 * 20
     for annotation, mask in zip(annotations, sample.masks, strict=True):
         np.testing.assert_array_equal(coco.annToMask(annotation), mask)
         assert annotation['area'] == mask.sum()

@@ -105,9 +105,13 @@ def test_instance_ids_are_the_tracks(root: Path, stills: list[StreetFrame]) -> N
     for job, still in zip(JOBS, stills, strict=True):
         ids, label_ids = load(root, job, 'instanceIds.png'), load(root, job, 'labelIds.png')
         assert ids.dtype == np.uint16
-        np.testing.assert_array_equal(ids[still.instance == 0], label_ids[still.instance == 0])
-        pairs = np.unique(np.stack((ids, still.instance))[:, still.instance > 0], axis=1).T
-        assert len(pairs) == len(still.track_ids) == len(np.unique(pairs[:, 0]))  # one id for each track
+        told_apart = still.track_ids[~still.is_crowd]
+        counted = np.isin(still.instance, told_apart)
+        np.testing.assert_array_equal(ids[~counted], label_ids[~counted])  # specks are groups
+        pairs = np.unique(np.stack((ids, still.instance))[:, counted], axis=1).T
+        assert len(pairs) == len(told_apart) == len(np.unique(pairs[:, 0]))  # one id for each track
+        areas = np.bincount(still.instance.ravel())[still.track_ids]
+        assert (still.is_crowd == (areas < 128 * 256 / 10_000)).all()
         numbers: dict[int, list[int]] = {}
         for instance_id, track in pairs.tolist():
             train_id = int(still.class_ids[still.track_ids == track][0])

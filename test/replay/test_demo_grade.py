@@ -50,7 +50,7 @@ def two_frames() -> Truths:
     mask[:2] = CAR
     mask[:, 0] = 255
     for stamp_ns in (100, 200):
-        truths.add(stamp_ns, mask, np.array([[1, 0, 10, 2]], np.float32), np.array([CAR], np.int64))
+        truths.add(stamp_ns, mask, np.array([[1, 0, 10, 2]], np.float32), np.array([CAR], np.int64), np.zeros(1, bool))
     return truths
 
 
@@ -105,7 +105,7 @@ def test_a_perfect_network_on_the_street_gets_full_marks():
     grader = Grader(LABELS, truths)
     to_detection = {semantic: detection for detection, semantic in LABELS.thing_links.items()}
     for frame in frames:
-        truths.add(frame.stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids)
+        truths.add(frame.stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids, frame.is_crowd)
         assert np.array_equal(truths.find(frame.stamp_ns).semantic, frame.semantic)
         rows = [
             (*box, to_detection[i], 0.9)

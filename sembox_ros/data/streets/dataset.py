@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from sembox_ros.data.cityscapes_layout import FrameName, encode_labels, write_frame, write_whole
 from sembox_ros.data.streets.renderer import MIN_SIDE_PX, render_street
@@ -89,7 +90,8 @@ def make_image(root: Path, settings: StreetSettings, split: str, index: int) -> 
         DatasetError: a file cannot be written.
     """
     still = render_street(size_hw=settings.size_hw, seed=street_seed(settings.seed, split, index))
-    labels = encode_labels(still.semantic, still.instance, still.ego)
+    instance = np.where(np.isin(still.instance, still.track_ids[still.is_crowd]), 0, still.instance)
+    labels = encode_labels(still.semantic, instance, still.ego)
     write_frame(root, frame_name(split, index), still.image, labels)
 
 
@@ -97,7 +99,8 @@ def make_image(root: Path, settings: StreetSettings, split: str, index: int) -> 
 def renderer_fingerprint() -> str:
     """Short digest of a sample of what this renderer draws, so that images of two versions never mix."""
     sample = render_street(size_hw=(64, 128), seed=0)
-    return hashlib.sha256(sample.image.tobytes() + sample.semantic.tobytes()).hexdigest()[:16]
+    parts = (sample.image, sample.semantic, sample.is_crowd)
+    return hashlib.sha256(b''.join(part.tobytes() for part in parts)).hexdigest()[:16]
 
 
 def open_folder(root: Path, settings: StreetSettings) -> None:
