@@ -173,8 +173,8 @@ class Cityscapes:
         """What has a box in (H, W) uint16 `instance_ids`.
 
         Returns:
-            (H, W) int32 map in which the regions of groups have ids of their own from `_FIRST_REGION`; its ids that have
-            a box, ascending; and their detection class ids.
+            (H, W) int32 map in which the regions of groups have ids of their own from `_FIRST_REGION`; its ids that
+            have a box, ascending; and their detection class ids.
         """
         objects = instance_ids.astype(np.int32)
         values = np.flatnonzero(np.bincount(instance_ids.ravel()))

@@ -148,11 +148,8 @@ def encode_labels(semantic: np.ndarray, instance: np.ndarray, ego: np.ndarray) -
             counts[label_id] = number + 1
             window = windows[track]
             instance_ids[window][instance[window] == track] = label_id * 1000 + number
-    polygons = {
-        'imgHeight': semantic.shape[0],
-        'imgWidth': semantic.shape[1],
-        'objects': [{'label': _name(label_id, track), 'polygon': _join(parts)} for _, label_id, track, parts in objects],
-    }
+    painted = [{'label': _name(label_id, track), 'polygon': _join(parts)} for _, label_id, track, parts in objects]
+    polygons = {'imgHeight': semantic.shape[0], 'imgWidth': semantic.shape[1], 'objects': painted}
     return CityscapesLabels(label_ids, instance_ids, semantic, polygons)
 
 
