@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from sembox_ros.cli import COMMANDS
-from sembox_ros.config import NodeConfig
+from sembox_ros.config import InputConfig, NodeConfig
+from sembox_ros.data.transforms import AugmentConfig
 from sembox_ros.ros.outputs import FRAME_TOPICS, LABEL_TOPICS
 from sembox_ros.ros.worker import OUTCOMES
+from sembox_ros.training.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs' / 'topics_and_parameters.md').read_text()
@@ -55,10 +57,29 @@ def test_the_installed_executables_are_the_commands():
     assert tuple(re.findall(r"'([\w-]+)'", listed[1])) == tuple(COMMANDS)
 
 
+def show(value: object) -> str:
+    """A default as the page about training writes it."""
+    if isinstance(value, tuple):
+        return f'[{", ".join(map(str, value))}]'
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
 @pytest.mark.parametrize(
-    'page',
-    ['README.md', 'docs/architecture.md', 'docs/datasets.md', 'docs/topics_and_parameters.md', 'docs/weights.md'],
-)
+    ('heading', 'config'),
+    [
+        ('## Settings', TrainConfig), ('### `data`', DataConfig), ('### `input`', InputConfig),
+        ('### `augment`', AugmentConfig), ('### `loss`', LossConfig), ('### `optimizer`', OptimizerConfig),
+    ],
+)  # fmt: skip
+def test_training_settings(heading: str, config: type) -> None:
+    page = (ROOT / 'docs' / 'training.md').read_text()
+    rows = [line for line in re.split(r'\n##', page.split(f'\n{heading}\n')[1])[0].splitlines() if line[:1] == '|'][2:]
+    documented = [tuple(cell.strip() for cell in row.strip('|').split('|')) for row in rows]
+    fields = [f for f in dataclasses.fields(config) if 'description' in f.metadata]
+    assert documented == [(f'`{f.name}`', f'`{show(f.default)}`', f.metadata['description']) for f in fields]
+
+
+@pytest.mark.parametrize('page', ['README.md', *sorted(f'docs/{path.name}' for path in (ROOT / 'docs').glob('*.md'))])
 def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r'\]\(([^)#:]+)\)', text):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +37,7 @@ from sembox_ros.training.optim import (
 from sembox_ros.training.pieces import choose_labels, create_fabric, create_network, create_scene_loss, take_weights
 from sembox_ros.training.report import write_summary
 from sembox_ros.training.state import RunState, load_state, save_state
-from sembox_ros.training.validation import Grader, Scores, validate
+from sembox_ros.training.validation import Grader, validate
 
 RESUME, LAST, BEST, METRICS = 'resume.safetensors', 'last.safetensors', 'best.safetensors', 'metrics.json'
 EXAMPLES = 8
@@ -249,7 +250,7 @@ class Trainer:
         self.monitor.show(self.state.step, grader.pictures)
         if self.fabric.is_global_zero:
             for name in (LAST, *((BEST,) if is_best else ())):
-                save_checkpoint(self._checkpoint(scores), self.folder / name)
+                save_checkpoint(self._checkpoint(scores.headline()), self.folder / name)
         self._save()
 
     def _grade(self) -> Grader | None:
@@ -278,11 +279,12 @@ class Trainer:
                 grader.merge(other)
         return grader
 
-    def _checkpoint(self, scores: Scores) -> Checkpoint:
+    def _checkpoint(self, scores: Mapping[str, float]) -> Checkpoint:
+        """The averaged network as it is now, and what it scored."""
         recipe = {'step': self.state.step, 'epoch': round(self._epoch(), 3), 'config': self._settings()}
         if self.config.start_from:
             recipe['start_from'] = Path(self.config.start_from).name
-        numbers = {name: value for name, value in scores.headline().items() if value == value}
+        numbers = {name: value for name, value in scores.items() if math.isfinite(value)}
         return Checkpoint(
             self.average.module, self.model_config, self.labels, self.config.input, recipe=recipe, metrics=numbers
         )
@@ -305,6 +307,8 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         state, config = self.state, self.config
+        if state.validated < state.step:  # stopped in between: the last weights are worth a file, ungraded
+            save_checkpoint(self._checkpoint({}), self.folder / LAST)
         images = state.step * self.schedule.per_process * self.schedule.processes
         metrics = {
             'name': config.name,
