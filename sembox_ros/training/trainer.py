@@ -183,9 +183,10 @@ class Trainer:
             with self.fabric.no_backward_sync(self.network, enabled=index + 1 < count):
                 losses = self.losses(batch)
                 self.fabric.backward(losses['loss'] / count)
-            for name, value in losses.items():
-                total[name] = total.get(name, 0.0) + float(value.detach()) / count
-            if not torch.isfinite(losses['loss']):
+            values = torch.stack(list(losses.values())).tolist()  # one wait for the GPU, not one for each
+            for name, value in zip(losses, values, strict=True):
+                total[name] = total.get(name, 0.0) + value / count
+            if not math.isfinite(total['loss']):
                 self._fail(batch, total)
         if self.config.optimizer.clip_norm:
             self.fabric.clip_gradients(
