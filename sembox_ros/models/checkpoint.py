@@ -30,6 +30,7 @@ from sembox_ros.models.checkpoint_file import (
     read_header,
     read_tensor,
 )
+from sembox_ros.models.layers import measure_norms
 from sembox_ros.models.zoo import create_model, find_model
 
 FORMAT = 'sembox_ros'
@@ -110,15 +111,9 @@ def calibrate_norms(model: nn.Module, *, seed: int) -> None:
     for grain in (1, 8, 32, 128):
         noise = torch.randn(count, 3, height // grain, width // grain, generator=generator)
         images += noise.repeat_interleave(grain, dim=2).repeat_interleave(grain, dim=3) / 2
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = None  # a plain average, which one pass fills completely
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # stochastic depth draws in training mode
-        model.train()(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        measure_norms(model.train(), [images])
 
 
 def load_bundled() -> Checkpoint:

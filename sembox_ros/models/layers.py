@@ -1,7 +1,10 @@
-"""Convolution blocks shared by the pyramid and the heads."""
+"""Convolution blocks shared by the pyramid and the heads, and the measuring of batch norms."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,3 +79,26 @@ def upsample_nearest(features: Tensor) -> Tensor:
 def upsample_bilinear(features: Tensor) -> Tensor:
     """Twice the height and width, bilinear with align_corners=False."""
     return F.interpolate(features, scale_factor=2.0, mode='bilinear', align_corners=False)
+
+
+@torch.no_grad()
+def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of the batch norms that are in training mode to their plain averages over some batches.
+
+    Running statistics follow the weights with a delay of a hundred steps; while the weights still move fast they are
+    far off, and an average of weights has never seen its own ("precise BN", Wu & Johnson 2021, section 3).
+
+    Args:
+        model: run as it is, changed in place.
+        batches: (B, 3, H, W) images each; none leaves everything as it was.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    for index, images in enumerate(batches):
+        if not index:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain average
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

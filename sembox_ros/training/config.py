@@ -81,6 +81,9 @@ class TrainConfig(Checked):
     epochs: int = option(100, 'times that the data is seen', minimum=1)
     batch_size: int = option(8, 'images of one step of one process', minimum=1, maximum=65536)
     accumulate: int = option(1, 'batches whose gradients are summed to one step', minimum=1, maximum=65536)
+    norm_images: int = option(
+        256, 'training images on which batch norms are measured anew before a validation; 0: none', minimum=0
+    )
     val_every: int = option(1, 'epochs between two validations', minimum=1)
     val_batch_size: int = option(4, 'images of one batch of the validation', minimum=1, maximum=65536)
     best_by: str = option('miou+ap', 'which metric chooses the best checkpoint', choices=('miou+ap', 'miou', 'ap'))

@@ -87,9 +87,9 @@ class Monitor:
             half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             self._writer.add_image(f'examples/{index:02d}', half, step, dataformats='HWC')
 
-    def track(self, batches: Iterable[T], total: int) -> Iterable[T]:
-        """The batches of a validation, with a bar of their own."""
-        return tqdm(batches, total=total, desc='validating', unit='batch', disable=None if self._active else True,
+    def track(self, batches: Iterable[T], total: int, title: str) -> Iterable[T]:
+        """The batches of something other than training, with a bar of their own."""
+        return tqdm(batches, total=total, desc=title, unit='batch', disable=None if self._active else True,
                     leave=False, dynamic_ncols=True)  # fmt: skip
 
     def say(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import signal
@@ -23,6 +24,7 @@ from sembox_ros.data.transforms import Batch
 from sembox_ros.errors import ConfigError, TrainingError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sembox_ros.models.layers import measure_norms
 from sembox_ros.models.zoo import MODELS
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
@@ -247,8 +249,24 @@ class Trainer:
         every = self.config.val_every * self.schedule.steps_per_epoch
         return self.state.step % every == 0 or self.state.step == self.total_steps
 
+    def _measure_norms(self) -> None:
+        """Give the average the batch norm statistics of its own weights: the same images in every process."""
+        per_batch = self.config.batch_size
+        count = min(self.config.norm_images, len(self._train_data)) // per_batch
+        if not count:
+            return
+        order = Schedule(length=len(self._train_data), per_process=per_batch, epochs=1, seed=self.config.seed)
+        loader = create_train_loader(self._train_data, self.config, order)
+        images = (batch.images.to(self.fabric.device) for batch in itertools.islice(loader, count))
+        train_mode(self.average.module, self.config.freeze)
+        with torch.random.fork_rng(), self.fabric.autocast():
+            torch.manual_seed(self.config.seed)  # for stochastic depth
+            measure_norms(self.average.module, self.monitor.track(images, count, 'measuring norms'))
+        self.average.eval()
+
     def _validate(self) -> None:
         start = time.monotonic()
+        self._measure_norms()
         grader = self._grade()
         if grader is None:
             return
@@ -281,7 +299,7 @@ class Trainer:
         grader = Grader(self.labels, self._val_data.labels, examples=0 if rank else EXAMPLES)
         with self.fabric.autocast():
             validate(
-                self.average.module, self.monitor.track(batches(), len(loader)), grader,
+                self.average.module, self.monitor.track(batches(), len(loader), 'validating'), grader,
                 model_config=self.model_config, input_config=self.config.input, device=self.fabric.device,
             )  # fmt: skip
         if self._stopping():
