@@ -43,9 +43,18 @@ def profile_model(config: ModelConfig, size_hw: tuple[int, int], *, folded: bool
         InputError: the size does not fit the model.
     """
     with torch.device('meta'):
-        model = create_model(config).eval()
-    if folded:
-        model = fold(model)
+        model = create_model(config)
+    return profile_network(fold(model.eval()) if folded else model, size_hw)
+
+
+def profile_network(model: nn.Module, size_hw: tuple[int, int]) -> list[ComponentProfile]:
+    """Profile each direct part of any network of images (1, 3, H, W), on torch's meta device (shapes only).
+
+    Args:
+        model: its tensors move to the meta device and lose their values; it is in evaluation mode afterwards.
+        size_hw: height and width of the input, such that the network takes them.
+    """
+    model = model.to('meta').eval()
     outputs: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def record(name: str) -> None:

@@ -18,7 +18,7 @@ from sembox_ros.labels import SceneLabels
 from sembox_ros.losses import SceneLoss, create_loss
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.encoder import EfficientNetEncoder
-from sembox_ros.models.zoo import create_model, find_model
+from sembox_ros.models.zoo import MODELS, create_model, find_model
 from sembox_ros.targets import assign_anchors
 from sembox_ros.training.config import TrainConfig
 
@@ -70,7 +70,7 @@ def choose_labels(config: TrainConfig, dataset: SceneLabels, started: Checkpoint
         detection = started.labels.detection
     if started and 'semantic_head' in config.freeze:
         semantic = started.labels.semantic
-    if not find_model(config.model).config.semantic_classes:
+    if config.model in MODELS and not MODELS[config.model].config.semantic_classes:
         semantic = None
     return SceneLabels.linked_by_name(semantic, detection)
 

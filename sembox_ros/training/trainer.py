@@ -8,7 +8,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,13 +16,16 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sembox_ros.config import ModelConfig
 from sembox_ros.data.transforms import Batch
 from sembox_ros.errors import ConfigError, TrainingError
+from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.layers import measure_norms
+from sembox_ros.models.zoo import MODELS
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
 from sembox_ros.training.failure import save_batch
@@ -45,6 +48,8 @@ RESUME, LAST, BEST, METRICS = 'resume.safetensors', 'last.safetensors', 'best.sa
 EXAMPLES = 8
 DRY_STEPS = 2
 
+NetworkFactory = Callable[[TrainConfig, SceneLabels], tuple[nn.Module, ModelConfig]]
+
 
 class Trainer:
     """One run, from its configuration to its summary.
@@ -53,19 +58,24 @@ class Trainer:
         config: everything about it.
         resume: go on with the run in `config.folder`.
         dry_run: two steps, two validated images, everything written once.
+        create: makes the network, by default one of the zoo. Any other trains alike but gets no checkpoints, which
+            nothing could read; without a box head it gives (B, 0, K) and (B, 0, 4) for boxes.
 
     Raises:
         SemboxError: configuration, dataset, checkpoint or state are not usable; nothing was trained then.
     """
 
-    def __init__(self, config: TrainConfig, *, resume: bool = False, dry_run: bool = False) -> None:
+    def __init__(
+        self, config: TrainConfig, *, resume: bool = False, dry_run: bool = False,
+        create: NetworkFactory = create_network,
+    ) -> None:  # fmt: skip
         self.config, self.folder, self._dry_run = config, config.folder, dry_run
         self.fabric: Fabric = create_fabric(config)
         self._check_folder(resume)
         train_data, val_data = load_datasets(config)
         started = load_checkpoint(config.start_from) if config.start_from else None
         self.labels = choose_labels(config, train_data.labels, started)
-        model, self.model_config = create_network(config, self.labels)
+        model, self.model_config = create(config, self.labels)
         self._started = take_weights(model, started, config.freeze) if started else ''
         freeze_parts(model, config.freeze)
         with self.fabric.rank_zero_first():  # the first process counts pixels, the others find the counts
@@ -152,7 +162,7 @@ class Trainer:
         while state.step < self.total_steps and not self._stopping():
             began = time.monotonic()
             rate = learning_rate(config.optimizer, state.step, self.total_steps)
-            losses = self._step(batches, rate)
+            losses = self.step(batches, rate)
             state.step += 1
             state.seconds += time.monotonic() - began
             for name, value in losses.items():
@@ -172,8 +182,12 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
 
-    def _step(self, batches: Iterator[Batch], rate: float) -> dict[str, float]:
-        """One step of the optimizer; returns the terms of the loss, averaged over its batches."""
+    def step(self, batches: Iterator[Batch], rate: float) -> dict[str, float]:
+        """One step of the optimizer; returns the terms of the loss, averaged over its batches.
+
+        Raises:
+            TrainingError: the loss is no number any more; the batch was saved.
+        """
         # Stochastic depth draws from the global generator: seeded by step, it needs no state to resume.
         torch.manual_seed(mix_seed(self.config.seed, self.state.step, self.fabric.global_rank))
         train_mode(self.network.module, self.config.freeze)
@@ -268,8 +282,7 @@ class Trainer:
         self.monitor.record('val', self.state.step, self._epoch(), {**scores.headline(), 'seconds': seconds})
         self.monitor.show(self.state.step, grader.pictures)
         if self.fabric.is_global_zero:
-            for name in (LAST, *((BEST,) if is_best else ())):
-                save_checkpoint(self._checkpoint(scores.headline()), self.folder / name)
+            self._write_checkpoints((LAST, BEST) if is_best else (LAST,), scores.headline())
         self._save()
 
     def _grade(self) -> Grader | None:
@@ -298,15 +311,19 @@ class Trainer:
                 grader.merge(other)
         return grader
 
-    def _checkpoint(self, scores: Mapping[str, float]) -> Checkpoint:
-        """The averaged network as it is now, and what it scored."""
+    def _write_checkpoints(self, names: Sequence[str], scores: Mapping[str, float]) -> None:
+        """The averaged network as it is now, and what it scored, if it is one that `load_checkpoint` can build."""
+        if self.model_config.name not in MODELS:
+            return
         recipe = {'step': self.state.step, 'epoch': round(self._epoch(), 3), 'config': self._settings()}
         if self.config.start_from:
             recipe['start_from'] = Path(self.config.start_from).name
         numbers = {name: value for name, value in scores.items() if math.isfinite(value)}
-        return Checkpoint(
+        checkpoint = Checkpoint(
             self.average.module, self.model_config, self.labels, self.config.input, recipe=recipe, metrics=numbers
         )
+        for name in names:
+            save_checkpoint(checkpoint, self.folder / name)
 
     def _save(self) -> None:
         scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
@@ -327,7 +344,7 @@ class Trainer:
             return
         state, config = self.state, self.config
         if state.validated < state.step:  # stopped in between: the last weights are worth a file, ungraded
-            save_checkpoint(self._checkpoint({}), self.folder / LAST)
+            self._write_checkpoints((LAST,), {})
         images = state.step * self.schedule.per_process * self.schedule.processes
         metrics = {
             'name': config.name,

@@ -67,21 +67,21 @@ class Grader:
         self._grade = SceneGrade(pred, gt)
         self.pictures: list[np.ndarray] = []
 
-    def update(self, sample: Sample, semantic: np.ndarray | None, detections: Detections) -> None:
+    def update(self, sample: Sample, semantic: np.ndarray | None, detections: Detections | None) -> None:
         """Grade one image.
 
         Args:
             sample: with its ground truth.
             semantic: (H, W) uint8 predicted class ids at the image's size.
-            detections: predicted boxes, in pixels of the image.
+            detections: predicted boxes, in pixels of the image; None from a network without a box head.
         """
         if semantic is not None and sample.semantic is not None:
             self._grade.add_mask(semantic, sample.semantic)
-        if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
+        boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
+        if detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
             self._grade.add_boxes(
-                sample.image_id, detections, gt_boxes_xyxy=sample.boxes_xyxy, gt_class_ids=sample.class_ids,
-                gt_is_crowd=sample.is_crowd,
-            )  # fmt: skip
+                sample.image_id, detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
+            )
         if len(self.pictures) < self._examples:
             self.pictures.append(draw_example(sample, semantic, detections, self._pred, self._gt))
 
@@ -95,11 +95,13 @@ class Grader:
 
 
 def draw_example(
-    sample: Sample, semantic: np.ndarray | None, detections: Detections, pred: SceneLabels, gt: SceneLabels
+    sample: Sample, semantic: np.ndarray | None, detections: Detections | None, pred: SceneLabels, gt: SceneLabels
 ) -> np.ndarray:
     """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb."""
-    shown = detections.scores >= DRAWN_SCORE
-    confident = Detections(detections.boxes_xyxy[shown], detections.class_ids[shown], detections.scores[shown])
+    confident = Detections.empty()
+    if detections is not None:
+        shown = detections.scores >= DRAWN_SCORE
+        confident = Detections(detections.boxes_xyxy[shown], detections.class_ids[shown], detections.scores[shown])
     truth = Detections.empty()
     if sample.boxes_xyxy is not None and sample.class_ids is not None:
         truth = Detections(sample.boxes_xyxy, sample.class_ids, np.ones(len(sample.class_ids), np.float32))
@@ -124,7 +126,8 @@ def validate(
     """Run a network over batches with ground truth and give everything to the grader.
 
     Args:
-        network: in evaluation mode, on `device`; gives raw tensors of any float dtype.
+        network: in evaluation mode, on `device`; gives raw tensors of any float dtype, with no anchors at all where
+            it has no box head.
         batches: from `data.transforms.EvalTransform`, with samples and placements.
         grader: collects.
         model_config: for the anchors.
@@ -139,11 +142,13 @@ def validate(
             size_hw = (images.shape[2], images.shape[3])
             anchors = create_anchors(size_hw, device=device, anchor_scale=model_config.anchor_scale)
         for index, (sample, placement) in enumerate(zip(batch.samples, batch.placements, strict=True)):
-            detections = decode_detections(
-                output.class_logits[index].float(), output.box_regression[index].float(), anchors, placement,
-                score_threshold=SCORE_THRESHOLD, nms_iou_threshold=NMS_IOU_THRESHOLD, max_detections=MAX_DETECTIONS,
-            )  # fmt: skip
-            semantic = None
+            detections = semantic = None
+            if output.class_logits.shape[1]:
+                detections = decode_detections(
+                    output.class_logits[index].float(), output.box_regression[index].float(), anchors, placement,
+                    score_threshold=SCORE_THRESHOLD, nms_iou_threshold=NMS_IOU_THRESHOLD,
+                    max_detections=MAX_DETECTIONS,
+                )  # fmt: skip
             if output.semantic_logits is not None:
                 logits = output.semantic_logits[index].float()
                 extent = input_config.semantic_extent
