@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.errors import ConfigError, TrainingError
 from sembox_ros.models.checkpoint import load_checkpoint
+from sembox_ros.models.zoo import create_model
 from sembox_ros.training.config import TrainConfig, load_train_config
 from sembox_ros.training.loader import Schedule
-from sembox_ros.training.pieces import start_weights
+from sembox_ros.training.pieces import take_weights
 from sembox_ros.training.state import load_state
 from sembox_ros.training.trainer import Trainer
 from sembox_ros.training.validation import Grader
@@ -258,15 +260,15 @@ def test_a_loss_that_is_no_number_keeps_its_batch(tiny_config: ConfigFactory, tm
 # ------------------------------------------------------------------------------------------- where weights come from
 
 
-def test_frozen_parts_stay_bit_for_bit(tiny_config: ConfigFactory, tmp_path: Path, finished: Path):
+def test_frozen_parts_stay_bit_for_bit(tiny_config: ConfigFactory, tmp_path: Path, tiny_checkpoint_path: Path):
     recipe = Path(__file__).parents[2] / 'config' / 'train' / 'semantic_head_only.yaml'
-    freeze = load_train_config(recipe).freeze if recipe.exists() else ('encoder', 'box_neck', 'box_head')
-    start = finished / 'last.safetensors'
-    config = tiny_config(tmp_path / 'run', epochs=1, start_from=str(start), freeze=list(freeze))
+    freeze = list(load_train_config(recipe).freeze)
+    config = tiny_config(tmp_path / 'run', epochs=1, start_from=str(tiny_checkpoint_path), freeze=freeze)
     assert Trainer(config).run()
-    before = load_checkpoint(start).model.state_dict()
-    saved = load_state(config.folder / 'resume.safetensors')
-    for after in (saved.modules['network'], load_checkpoint(config.folder / 'last.safetensors').model.state_dict()):
+    last = load_checkpoint(config.folder / 'last.safetensors')
+    before = load_checkpoint(tiny_checkpoint_path).model.state_dict()
+    network = load_state(config.folder / 'resume.safetensors').modules['network']
+    for after in (network, last.model.state_dict()):
         changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
         assert {name.partition('.')[0] for name in changed} == {'semantic_neck', 'semantic_head'}
         learned = {name for name in before if name.startswith('semantic_') and before[name].is_floating_point()}
@@ -274,6 +276,9 @@ def test_frozen_parts_stay_bit_for_bit(tiny_config: ConfigFactory, tmp_path: Pat
     assert set(read_history(config.folder)[0]) == {
         'kind', 'step', 'epoch', 'loss', 'loss_semantic', 'loss_region', 'lr',
     }  # fmt: skip
+    # The frozen head still means COCO's classes; it is graded in those that the dataset has too.
+    assert (last.labels.semantic.name, last.labels.detection.name) == ('cityscapes_19', 'coco_90')
+    assert json.loads((config.folder / 'metrics.json').read_text())['last']['boxes']['ap50'] is not None
 
 
 def test_starting_from_a_checkpoint(tiny_config: ConfigFactory, tmp_path: Path, finished: Path, capsys):
@@ -294,16 +299,21 @@ def test_starting_from_a_checkpoint(tiny_config: ConfigFactory, tmp_path: Path, 
     assert all(torch.equal(tensor, given[name]) for name, tensor in taken.items() if name not in other)
     assert trainer.run()
     total = len(given)
-    told = f'{total - 5} of {total} tensors from {start}; at random: semantic_head.classify\n'
+    told = f'start: {total - 5} of {total} tensors of the checkpoint; at random: semantic_head.classify\n'
     assert told in capsys.readouterr().err
     last = load_checkpoint(config.folder / 'last.safetensors')
     assert last.labels.semantic.name == 'cityscapes_20'
     assert last.recipe['start_from'] == 'last.safetensors'
 
 
-def test_a_checkpoint_of_which_nothing_fits(finished: Path):
-    with pytest.raises(ConfigError, match=r'start_from: no tensor of .* fits the model'):
-        start_weights(nn.Sequential(nn.Linear(2, 2)), str(finished / 'last.safetensors'))
+def test_checkpoints_that_do_not_fit(tiny_checkpoint_path: Path):
+    started = load_checkpoint(tiny_checkpoint_path)
+    with pytest.raises(ConfigError, match='none of its tensors fits the model; expected the same architecture'):
+        take_weights(nn.Sequential(nn.Linear(2, 2)), started, ())
+    model = create_model(dataclasses.replace(started.config, detection_classes=8))
+    assert 'at random: box_head.' in take_weights(model, started, ('encoder',))
+    with pytest.raises(ConfigError, match=r'start_from: has no box_head\..* of that shape, which is frozen'):
+        take_weights(model, started, ('encoder', 'box_head'))
 
 
 def test_random_weights_depend_on_the_seed_alone(tiny_config: ConfigFactory, tmp_path: Path):

@@ -71,7 +71,7 @@ def batches(samples: list[Sample], size: int) -> list[Batch]:
 
 
 def graded(truth: list[Sample], said: list[Sample], *, examples: int = 0, size: int = 2) -> Grader:
-    grader = Grader(LABELS, examples=examples)
+    grader = Grader(LABELS, LABELS, examples=examples)
     validate(
         Oracle(said), batches(truth, size), grader, model_config=MODEL, input_config=INPUT, device=torch.device('cpu')
     )
@@ -125,7 +125,7 @@ def test_processes_merge_to_what_one_would_have_found():
 
 def test_parts_that_are_not_there():
     truth = sample(0)
-    grader = Grader(LABELS, examples=1)
+    grader = Grader(LABELS, LABELS, examples=1)
     boxes_only = Sample(
         image=truth.image, image_id='a', boxes_xyxy=truth.boxes_xyxy, class_ids=truth.class_ids,
         is_crowd=truth.is_crowd,
@@ -166,9 +166,8 @@ def test_examples_show_only_confident_boxes():
 
     def picture(count: int, second_score: float) -> np.ndarray:
         scores = np.array([0.9, second_score], np.float32)[:count]
-        return draw_example(
-            one, one.semantic, Detections(one.boxes_xyxy[:count], one.class_ids[:count], scores), LABELS
-        )
+        found = Detections(one.boxes_xyxy[:count], one.class_ids[:count], scores)
+        return draw_example(one, one.semantic, found, LABELS, LABELS)
 
     assert np.array_equal(picture(2, 0.39), picture(1, 0.39))
     assert not np.array_equal(picture(2, 0.41), picture(1, 0.41))
