@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -40,7 +40,7 @@ class LossConfig(Checked):
     box_reg: float = option(1.0, 'weight of the smooth-L1 loss of the box coordinates', minimum=0.0)
     semantic: float = option(1.0, 'weight of the cross-entropy of the pixels', minimum=0.0)
     region: float = option(0.5, 'weight of the region loss of the pixels', minimum=0.0)
-    region_kind: str = option('dice', 'which region loss', choices=('dice', 'iou'))
+    region_kind: str = option('dice', 'which region loss', choices=('dice', 'jaccard'))
     focal_alpha: float = option(0.25, 'weight of positives in the focal loss', minimum=0.0, maximum=1.0)
     focal_gamma: float = option(2.0, 'how much the focal loss turns from what is easy', minimum=0.0, maximum=10.0)
     class_weights: str = option('none', 'weights of the pixel classes', choices=('none', 'enet'))
@@ -77,7 +77,7 @@ class TrainConfig(Checked):
     start_from: str = option('', 'checkpoint whose weights the run starts with; empty: random ones')
     freeze: tuple[str, ...] = option((), 'parts that stay as they are, such as encoder or box_head')
     stochastic_depth: float = option(0.2, 'share of encoder blocks left out at the end', minimum=0.0, maximum=0.9)
-    seed: int = option(0, 'of weights, order and augmentation', minimum=0)
+    seed: int = option(0, 'of weights, order and augmentation', minimum=0, maximum=2**63 - 1)
     epochs: int = option(100, 'times that the data is seen', minimum=1)
     batch_size: int = option(8, 'images of one step of one process', minimum=1, maximum=65536)
     accumulate: int = option(1, 'batches whose gradients are summed to one step', minimum=1, maximum=65536)
@@ -101,6 +101,12 @@ class TrainConfig(Checked):
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part in self.freeze:
+            if not isinstance(part, str):
+                raise ConfigError(f'freeze: expected names of parts, got {part!r}')
+
     @property
     def folder(self) -> Path:
         """Where the run keeps its files."""
@@ -121,12 +127,12 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainC
         if '=' not in pair:
             raise ConfigError(f"override: expected key=value such as epochs=3, got '{pair}'")
     try:
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged)
+        loaded = OmegaConf.load(path)
+        if not isinstance(loaded, DictConfig):
+            raise ConfigError(f'{path}: expected names and values, got a list')
+        values: Any = OmegaConf.to_container(OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides))))
     except (OSError, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f'{path}: cannot be read as a training configuration: {error}') from error
-    if not isinstance(values, dict):
-        raise ConfigError(f'{path}: expected names and values, got a list')
     return from_mapping(TrainConfig, {str(name): value for name, value in values.items()})
 
 

@@ -56,7 +56,8 @@ def create_fabric(config: TrainConfig) -> Fabric:
         accelerator=device,
         devices=here,
         num_nodes=everywhere // here,
-        strategy='ddp' if everywhere > 1 else 'auto',
+        # Parameters may be unused: of a head that is not trained, or whose labels the dataset lacks.
+        strategy='ddp_find_unused_parameters_true' if everywhere > 1 else 'auto',
         precision=PRECISIONS[precision],
     )
     fabric.launch()

@@ -99,20 +99,20 @@ def load_state(path: Path) -> SavedRun:
     Raises:
         CheckpointError: missing or damaged.
     """
+    modules: dict[str, dict[str, Tensor]] = {}
+    slots: dict[int, dict[str, Tensor]] = {}
     try:
         data = path.read_bytes()
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])['__metadata__']
-        state, settings = RunState(**json.loads(metadata['state'])), json.loads(metadata['settings'])
+        state, settings = RunState(**json.loads(metadata['state'])), {**json.loads(metadata['settings'])}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition('/')
+            if part == 'optimizer':
+                index, _, slot = key.partition('/')
+                slots.setdefault(int(index), {})[slot] = tensor
+            else:
+                modules.setdefault(part, {})[key] = tensor
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f'{path}: not the state of a run ({error}); start the run anew') from error
-    modules: dict[str, dict[str, Tensor]] = {}
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, key = name.partition('/')
-        if part == 'optimizer':
-            index, _, slot = key.partition('/')
-            slots.setdefault(int(index), {})[slot] = tensor
-        else:
-            modules.setdefault(part, {})[key] = tensor
     return SavedRun(state, settings, modules, slots)

@@ -149,7 +149,7 @@ class Trainer:
             self._finish()
         finally:
             self.monitor.close()
-        return self.state.step >= self.total_steps
+        return self._complete()
 
     def _train(self) -> None:
         config, state = self.config, self.state
@@ -235,9 +235,11 @@ class Trainer:
         path = self.folder / f'bad_batch_{self.fabric.global_rank}.safetensors'
         save_batch(batch, path, step=self.state.step, losses=losses)
         terms = ', '.join(f'{name} {value}' for name, value in losses.items())
+        last = self.folder / LAST
+        start = f'; start_from={last} takes over what was learnt' if last.exists() else ''
         raise TrainingError(
             f'step {self.state.step}: the loss is not finite ({terms}); its batch is in {path}. Lower optimizer.lr, '
-            'lengthen optimizer.warmup_steps or use precision=fp32, and go on with --resume'
+            f'lengthen optimizer.warmup_steps or use precision=fp32 in a new run{start}'
         )
 
     # ------------------------------------------------------------------------------------- validations and the end
@@ -248,6 +250,9 @@ class Trainer:
     def _validation_due(self) -> bool:
         every = self.config.val_every * self.schedule.steps_per_epoch
         return self.state.step % every == 0 or self.state.step == self.total_steps
+
+    def _complete(self) -> bool:
+        return self.total_steps <= self.state.step == self.state.validated
 
     def _measure_norms(self) -> None:
         """Give the average the batch norm statistics of its own weights: the same images in every process."""
@@ -359,7 +364,7 @@ class Trainer:
             'images_per_s': round(images / max(state.seconds, 1e-9), 2),
             'best': state.best or None,
             'last': state.last or None,
-            'interrupted': state.step < self.total_steps,
+            'interrupted': not self._complete(),
         }
         partial = self.folder / f'.{METRICS}'
         partial.write_text(json.dumps(metrics, indent=1) + '\n')
