@@ -91,7 +91,7 @@ class TrainConfig(Checked):
     save_every_s: float = option(300.0, 'seconds after which the state is saved within an epoch', minimum=1.0)
     device: str = option('auto', 'kind of device', choices=('auto', 'cpu', 'cuda'))
     precision: str = option(
-        'auto', 'number format; auto: bf16 where the device has it, fp32 otherwise',
+        'auto', 'number format; auto: bf16 or fp16 on a GPU, fp32 on a CPU',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
     )  # fmt: skip
     threads: int = option(0, 'CPU threads of the network; 0: as torch chooses', minimum=0, maximum=512)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import os
 from typing import Any
@@ -22,16 +24,33 @@ from sembox_ros.models.zoo import MODELS, create_model, find_model
 from sembox_ros.targets import assign_anchors
 from sembox_ros.training.config import TrainConfig
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 PRECISIONS: dict[str, Any] = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """fp32, bf16 or fp16; 'auto' takes bf16 where the processor multiplies it natively, and fp16 on older GPUs."""
+    """fp32, bf16 or fp16; 'auto' takes half the bits on GPUs, and fp32 on CPUs.
+
+    CPUs with AVX512-BF16 train a sixth faster in bf16, but there torch 2.14.1 gave one gradient in about fifty that was
+    not finite; the same step done again gave a finite one, and fp32 always did.
+    """
     if precision != 'auto':
         return precision
     if device == 'cuda':
         return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
-    return 'bf16' if torch.cpu._is_avx512_bf16_supported() else 'fp32'
+    return 'fp32'
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, since the next step takes it again at once; glibc only.
+
+    By default each large tensor comes from the system and goes back to it, page by page: a quarter of a training step on
+    the CPU (3.9 against 6.0 images/s on two cores).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def create_fabric(config: TrainConfig) -> Fabric:
@@ -48,6 +67,8 @@ def create_fabric(config: TrainConfig) -> Fabric:
     precision = choose_precision(config.precision, device)
     if precision == 'fp16' and device == 'cpu':
         raise ConfigError('precision: fp16 needs a GPU; expected fp32 or bf16 on the CPU')
+    if device == 'cpu':
+        keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))

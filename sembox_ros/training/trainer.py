@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,8 +26,9 @@ from sembox_ros.models.zoo import MODELS
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
 from sembox_ros.training.failure import save_batch
+from sembox_ros.training.interrupt import Interrupt
 from sembox_ros.training.loader import Schedule, create_train_loader, create_val_loader, load_datasets, mix_seed
-from sembox_ros.training.monitor import Monitor
+from sembox_ros.training.monitor import HISTORY, Monitor
 from sembox_ros.training.optim import (
     create_average,
     create_optimizer,
@@ -47,6 +45,7 @@ from sembox_ros.training.validation import Grader, validate
 RESUME, LAST, BEST, METRICS = 'resume.safetensors', 'last.safetensors', 'best.safetensors', 'metrics.json'
 EXAMPLES = 8
 DRY_STEPS = 2
+MAX_LEFT_OUT = 5  # steps in a row whose gradient was not finite
 
 NetworkFactory = Callable[[TrainConfig, SceneLabels], tuple[nn.Module, ModelConfig]]
 
@@ -81,6 +80,7 @@ class Trainer:
         with self.fabric.rank_zero_first():  # the first process counts pixels, the others find the counts
             self.criterion = create_scene_loss(config, self.model_config, train_data)
         model = model.to(self.fabric.device).to(memory_format=torch.channels_last)
+        self._scaler = getattr(self.fabric.strategy.precision, 'scaler', None)  # of fp16 only
         self.average = create_average(model, config.optimizer.ema_decay)
         self.network, self.optimizer = self.fabric.setup(model, create_optimizer(model, config.optimizer))
         self._train_data, self._val_data = train_data, val_data
@@ -90,7 +90,8 @@ class Trainer:
         self.schedule = self._schedule(len(train_data))
         self.total_steps = min(self.schedule.total_steps, DRY_STEPS) if dry_run else self.schedule.total_steps
         self._anchors: dict[tuple[int, int], Tensor] = {}
-        self._stop = False
+        self._interrupt = Interrupt()
+        self._left_out = 0
 
     # ------------------------------------------------------------------------------------------------- beginnings
 
@@ -124,9 +125,8 @@ class Trainer:
         self.network.module.load_state_dict(saved.modules['network'])
         self.average.load_state_dict(saved.modules['average'])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': saved.slots})
-        scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
-        if scaler is not None and saved.state.scaler:
-            scaler.load_state_dict(saved.state.scaler)
+        if self._scaler is not None and saved.state.scaler:
+            self._scaler.load_state_dict(saved.state.scaler)
         self.state = saved.state
 
     # ------------------------------------------------------------------------------------------------------- steps
@@ -144,7 +144,7 @@ class Trainer:
         if self._started:
             self.monitor.say(self._started)
         try:
-            with self._signals():
+            with self._interrupt.listening(self.monitor.say):
                 self._train()
             self._finish()
         finally:
@@ -186,7 +186,7 @@ class Trainer:
         """One step of the optimizer; returns the terms of the loss, averaged over its batches.
 
         Raises:
-            TrainingError: the loss is no number any more; the batch was saved.
+            TrainingError: loss or gradient are no numbers any more; the batch was saved.
         """
         # Stochastic depth draws from the global generator: seeded by step, it needs no state to resume.
         torch.manual_seed(mix_seed(self.config.seed, self.state.step, self.fabric.global_rank))
@@ -204,14 +204,24 @@ class Trainer:
                 total[name] = total.get(name, 0.0) + value / count
             if not math.isfinite(total['loss']):
                 self._fail(batch, total)
-        if self.config.optimizer.clip_norm:
-            self.fabric.clip_gradients(
-                self.network, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.network.module)
+        self._update(batch, total)
         return total
+
+    def _update(self, batch: Batch, losses: dict[str, float]) -> None:
+        """Move the weights, or leave them where they are if the gradient is not finite."""
+        limit = self.config.optimizer.clip_norm or math.inf
+        norm = self.fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        # fp16's loss scale leaves such steps out by itself, and shrinks.
+        if self._scaler is not None or norm is None or math.isfinite(norm):
+            self.optimizer.step()
+            self.average.update_parameters(self.network.module)
+            self._left_out = 0
+        else:
+            self._left_out += 1
+            self.monitor.say(f'step {self.state.step}: the gradient is not finite, the weights stay as they were')
+            if self._left_out == MAX_LEFT_OUT:
+                self._fail(batch, losses)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Terms and weighted sum of the loss of one batch."""
@@ -238,8 +248,8 @@ class Trainer:
         last = self.folder / LAST
         start = f'; start_from={last} takes over what was learnt' if last.exists() else ''
         raise TrainingError(
-            f'step {self.state.step}: the loss is not finite ({terms}); its batch is in {path}. Lower optimizer.lr, '
-            f'lengthen optimizer.warmup_steps or use precision=fp32 in a new run{start}'
+            f'step {self.state.step}: loss or gradient is not finite ({terms}); its batch is in {path}. '
+            f'Lower optimizer.lr, lengthen optimizer.warmup_steps or use precision=fp32 in a new run{start}'
         )
 
     # ------------------------------------------------------------------------------------- validations and the end
@@ -262,7 +272,8 @@ class Trainer:
             return
         order = Schedule(length=len(self._train_data), per_process=per_batch, epochs=1, seed=self.config.seed)
         loader = create_train_loader(self._train_data, self.config, order)
-        images = (batch.images.to(self.fabric.device) for batch in itertools.islice(loader, count))
+        chosen = itertools.takewhile(lambda _: not self._interrupt.requested, itertools.islice(loader, count))
+        images = (batch.images.to(self.fabric.device) for batch in chosen)
         train_mode(self.average.module, self.config.freeze)
         with torch.random.fork_rng(), self.fabric.autocast():
             torch.manual_seed(self.config.seed)  # for stochastic depth
@@ -297,7 +308,7 @@ class Trainer:
 
         def batches() -> Iterator[Batch]:
             for index, batch in enumerate(loader):
-                if self._stop or (self._dry_run and index == DRY_STEPS):
+                if self._interrupt.requested or (self._dry_run and index == DRY_STEPS):
                     return
                 yield batch
 
@@ -331,9 +342,8 @@ class Trainer:
             save_checkpoint(checkpoint, self.folder / name)
 
     def _save(self) -> None:
-        scaler = getattr(self.fabric.strategy.precision, 'scaler', None)
-        if scaler is not None:
-            self.state.scaler = scaler.state_dict()
+        if self._scaler is not None:
+            self.state.scaler = self._scaler.state_dict()
         if self.fabric.is_global_zero:
             save_state(
                 self.folder / RESUME, self.state, settings=self._settings(),
@@ -369,7 +379,7 @@ class Trainer:
         partial = self.folder / f'.{METRICS}'
         partial.write_text(json.dumps(metrics, indent=1) + '\n')
         partial.replace(self.folder / METRICS)
-        summary = write_summary(self.folder)
+        summary = write_summary(self.folder) if (self.folder / HISTORY).exists() else 'none yet'
         if metrics['interrupted']:
             self.monitor.say(f'stopped after step {state.step} of {self.total_steps}; go on with --resume')
         self.monitor.say(f'summary: {summary}')
@@ -379,24 +389,7 @@ class Trainer:
     def _stopping(self) -> bool:
         """Whether any process was told to stop; all of them must ask together."""
         if self.fabric.world_size == 1:
-            return self._stop
-        flag = torch.tensor(float(self._stop), device=self.fabric.device)
+            return self._interrupt.requested
+        flag = torch.tensor(float(self._interrupt.requested), device=self.fabric.device)
         total = self.fabric.all_reduce(flag, reduce_op='sum')
         return isinstance(total, Tensor) and bool(total > 0)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends the run after its step; a second one ends it at once."""
-
-        def stop(number: int, _: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-            self.monitor.say(f'{signal.Signals(number).name}: finishing this step, then saving (again: end at once)')
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
