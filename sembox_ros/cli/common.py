@@ -28,7 +28,7 @@ def run_command(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_arguments(parser)
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)
     try:
         return run(options)
     except SemboxError as error:

@@ -44,8 +44,8 @@ def choose_precision(precision: str, device: str) -> str:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, since the next step takes it again at once; glibc only.
 
-    By default each large tensor comes from the system and goes back to it, page by page: a quarter of a training step on
-    the CPU (3.9 against 6.0 images/s on two cores).
+    By default each large tensor comes from the system and goes back to it, page by page: a third of a training step
+    on the CPU (3.9 against 6.0 images/s on two cores).
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

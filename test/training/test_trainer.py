@@ -52,10 +52,10 @@ class Interrupted(Trainer):
 
     at_step, in_validation, number = -1, -1, signal.SIGINT
 
-    def _step(self, batches: Any, rate: float) -> dict[str, float]:
+    def step(self, batches: Any, rate: float) -> dict[str, float]:
         if self.state.step == self.at_step:
             os.kill(os.getpid(), self.number)
-        return super()._step(batches, rate)
+        return super().step(batches, rate)
 
     def _grade(self) -> Grader | None:
         if self.state.step == self.in_validation:
@@ -191,10 +191,10 @@ def test_a_second_signal_ends_at_once_and_a_killed_run_resumes(
     config = tiny_config(tmp_path / 'run')
 
     class Impatient(Interrupted):
-        def _step(self, batches: Any, rate: float) -> dict[str, float]:
+        def step(self, batches: Any, rate: float) -> dict[str, float]:
             if self.state.step == 4:
                 os.kill(os.getpid(), signal.SIGINT)
-            return super()._step(batches, rate)
+            return super().step(batches, rate)
 
     trainer = Impatient(config)
     trainer.at_step = 4
@@ -239,7 +239,7 @@ def test_a_loss_that_is_no_number_keeps_its_batch(tiny_config: ConfigFactory, tm
         trainer.run()
     step = trainer.state.step
     path = config.folder / 'bad_batch_0.safetensors'
-    assert str(error.value).startswith(f'step {step}: the loss is not finite (loss_box_cls ')
+    assert str(error.value).startswith(f'step {step}: loss or gradient is not finite (loss_box_cls ')
     assert str(path) in str(error.value)
     known = config.folder / 'last.safetensors'
     assert (f'start_from={known}' in str(error.value)) is known.exists()
@@ -255,6 +255,38 @@ def test_a_loss_that_is_no_number_keeps_its_batch(tiny_config: ConfigFactory, tm
     assert (images.shape, semantic.shape, sizes) == ((2, 3, 128, 128), (2, 128, 128), [4, 4])
     assert images.isfinite().all()
     assert not (config.folder / 'metrics.json').exists()
+
+
+class Poisoned(Trainer):
+    """A run in which some steps have a finite loss and a gradient that is NaN."""
+
+    poisoned: tuple[int, ...] = ()
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        losses = super().losses(batch)
+        if self.state.step in self.poisoned:
+            zero = 0 * next(self.network.parameters()).sum()
+            losses['loss'] = losses['loss'] + zero.sqrt()  # 0, with a slope of infinity times 0
+        return losses
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tiny_config: ConfigFactory, tmp_path: Path, capsys: Any):
+    trainer = Poisoned(tiny_config(tmp_path / 'run'))
+    trainer.poisoned = (1, 2)
+    updates = []
+    trainer.optimizer.register_step_post_hook(lambda *_: updates.append(trainer.state.step))
+    assert trainer.run() is True
+    assert updates == [0, 3, 4, 5]
+    assert all(p.isfinite().all() for p in trainer.network.parameters())
+    assert 'step 2: the gradient is not finite, the weights stay as they were' in capsys.readouterr().err
+
+
+def test_gradients_that_are_never_finite_end_the_run(tiny_config: ConfigFactory, tmp_path: Path):
+    trainer = Poisoned(tiny_config(tmp_path / 'run', epochs=4))
+    trainer.poisoned = tuple(range(100))
+    with pytest.raises(TrainingError, match='step 4: loss or gradient is not finite'):
+        trainer.run()
+    assert (tmp_path / 'run' / 'bad_batch_0.safetensors').exists()
 
 
 # ------------------------------------------------------------------------------------------- where weights come from
