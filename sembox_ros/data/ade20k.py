@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from sembox_ros import label_tables
-from sembox_ros.data.files import check_option, first_of, list_folder, read_index_image, read_photo, require_files
+from sembox_ros.data.files import check_option, first_of, list_folder, require_files
+from sembox_ros.data.image_files import read_index_image, read_photo
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import ADE20K_32, ADE20K_150, COCO_90, IGNORE_ID, load_scene_labels

@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sembox_ros.data.image_files import read_ids, read_rgb
+from sembox_ros.data.files import check_option, first_of
+from sembox_ros.data.image_files import check_size, read_ids, read_rgb
+from sembox_ros.data.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import ConfigError, DatasetError
-from sembox_ros.label_tables import CITYSCAPES_CATEGORY_IDS, CITYSCAPES_TRAIN_IDS
-from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_THINGS_8, IGNORE_ID, SceneLabels, load_scene_labels
+from sembox_ros.label_tables import CITYSCAPES_CATEGORY_IDS
+from sembox_ros.labels import IGNORE_ID, SceneLabels, load_scene_labels
 
 # Split -> folder and file infix of its annotations.
 SPLITS = {'train': 'gtFine', 'val': 'gtFine', 'test': 'gtFine', 'train_extra': 'gtCoarse'}
@@ -20,7 +22,6 @@ SPLITS = {'train': 'gtFine', 'val': 'gtFine', 'test': 'gtFine', 'train_extra': '
 VOID_20 = 19  # the 20-class set trains what the others ignore as a class of its own
 _FIRST_REGION = 1 << 16  # above everything that instanceIds, of 16 bits, can hold
 INSTANCE_FACTOR = 1000  # instanceIds: labelId * 1000 + k for object k, the labelId alone for everything else
-_NO_BOX = -1
 
 _HOW_TO_GET = (
     'Unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (train_extra: leftImg8bit_trainextra.zip and '
@@ -29,22 +30,13 @@ _HOW_TO_GET = (
 )
 
 
-def _semantic_table(classes: int) -> np.ndarray:
+def _class_table(classes: int) -> np.ndarray:
     """(256,) uint8: labelId -> id of the semantic label set."""
-    official = CITYSCAPES_CATEGORY_IDS if classes == 8 else CITYSCAPES_TRAIN_IDS
-    table = np.full(256, IGNORE_ID, np.uint8)
-    table[: len(official)] = official
+    if classes == 8:
+        return semantic_table(CITYSCAPES_CATEGORY_IDS)
+    table = semantic_table()
     if classes == 20:
         table[table == IGNORE_ID] = VOID_20
-    return table
-
-
-def _box_table() -> np.ndarray:
-    """(66,) int64: labelId, as an instance id can carry it -> id of CITYSCAPES_THINGS_8, or _NO_BOX."""
-    table = np.full(np.iinfo(np.uint16).max // INSTANCE_FACTOR + 1, _NO_BOX, np.int64)
-    for label_id, train_id in enumerate(CITYSCAPES_TRAIN_IDS):
-        if train_id != IGNORE_ID and CITYSCAPES_19.is_thing[train_id]:
-            table[label_id] = CITYSCAPES_THINGS_8.names.index(CITYSCAPES_19.names[train_id])
     return table
 
 
@@ -93,22 +85,18 @@ class Cityscapes:
     def __init__(
         self, *, root: str | Path, split: str = 'train', classes: int = 19, with_masks: bool = False, limit: int = 0
     ) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"split: expected one of {', '.join(SPLITS)}; got '{split}'")
+        check_option('split', split, SPLITS)
         if classes not in (19, 20, 8):
             raise ConfigError(f'classes: expected 19, 20 or 8, got {classes}')
-        if not isinstance(limit, int) or limit < 0:
-            raise ConfigError(f'limit: expected 0 (all images) or more, got {limit!r}')
         if not isinstance(root, (str, Path)) or not str(root):
             raise ConfigError(f'root: expected the folder of the dataset, got {root!r}')
         self.labels: SceneLabels = load_scene_labels(f'cityscapes_{classes}+cityscapes_things_8')
         self._with_masks = with_masks
-        self._semantic_table = _semantic_table(classes)
-        self._box_table = _box_table()
+        self._semantic_table = _class_table(classes)
+        self._box_table = things_table()
         self._root = Path(root).expanduser()
         self._truth = SPLITS[split]
-        names = self._find(split)
-        names = names[:limit] if limit else names
+        names = first_of(self._find(split), limit)
         self._files = [self._paths(split, name) for name in names]
         self.image_ids: Sequence[str] = tuple(name.rpartition('/')[2] for name in names)
 
@@ -155,8 +143,7 @@ class Cityscapes:
         label_ids = read_ids(label_path, np.uint8)
         instance_ids = read_ids(instance_path, np.uint16)
         for path, ids in ((label_path, label_ids), (instance_path, instance_ids)):
-            if ids.shape != image.shape[:2]:
-                raise DatasetError(f'{path}: expected the size of its image, {image.shape[:2]}, got {ids.shape}')
+            check_size(path, ids.shape, image.shape[:2])
         objects, values, class_ids = self._objects(instance_ids)
         masks = [objects == value for value in values] if self._with_masks else None
         return Sample(
@@ -181,11 +168,11 @@ class Cityscapes:
         # 66 and above are no labels; 0, unlabeled, has no box either.
         alone = np.where(values < len(self._box_table), values, 0)
         class_ids = self._box_table[np.where(values < INSTANCE_FACTOR, alone, values // INSTANCE_FACTOR)]
-        is_object = (values >= INSTANCE_FACTOR) & (class_ids != _NO_BOX)
+        is_object = (values >= INSTANCE_FACTOR) & (class_ids != NO_BOX)
         found_values, found_classes = [values[is_object]], [class_ids[is_object]]
         first = _FIRST_REGION
         for value, class_id in zip(values.tolist(), class_ids.tolist(), strict=True):
-            if value < INSTANCE_FACTOR and class_id != _NO_BOX:
+            if value < INSTANCE_FACTOR and class_id != NO_BOX:
                 count, regions = cv2.connectedComponents((instance_ids == value).view(np.uint8), connectivity=8)
                 inside = regions > 0
                 objects[inside] = regions[inside] + (first - 1)

@@ -16,13 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sembox_ros.data.label_ids import LABEL_IDS, label_id_table
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import CITYSCAPES_19, IGNORE_ID
 
 UNLABELED_ID = 0
 EGO_VEHICLE_ID = 1
-# Label id of each of the 19 train ids.
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 MAX_INSTANCES = 1000  # per class and image; more do not fit the encoding
 
 _NAMES = {label_id: CITYSCAPES_19.names[train_id] for train_id, label_id in enumerate(LABEL_IDS)} | {
@@ -39,12 +38,6 @@ if hasattr(cv2, 'IMWRITE_PNG_FILTER'):  # since OpenCV 4.12
 Parts = list[np.ndarray]  # outlines of one object, (n, 2) int32 xy each
 
 
-def _id_table() -> np.ndarray:
-    table = np.zeros(256, np.uint8)
-    table[: len(LABEL_IDS)] = LABEL_IDS
-    return table
-
-
 def _color_table() -> np.ndarray:
     table = np.zeros((256, 4), np.uint8)
     table[..., 3] = 255
@@ -52,7 +45,7 @@ def _color_table() -> np.ndarray:
     return np.ascontiguousarray(table[:, (2, 1, 0, 3)])  # OpenCV writes blue first
 
 
-_TO_LABEL_ID, _TO_BGRA = _id_table(), _color_table()
+_TO_LABEL_ID, _TO_BGRA = label_id_table(CITYSCAPES_19), _color_table()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sembox_ros.data.coco_json import ImageEntry, Instances, read_instances
-from sembox_ros.data.files import check_option, check_size, read_photo, require_files
+from sembox_ros.data.files import check_option, require_files
+from sembox_ros.data.image_files import check_size, read_photo
 from sembox_ros.data.sample import Sample
 from sembox_ros.labels import COCO_90, IGNORE_ID, VOC_21, LabelSet, SceneLabels, load_label_set, load_scene_labels
 

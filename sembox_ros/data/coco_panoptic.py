@@ -23,8 +23,8 @@ from sembox_ros.data.coco_json import (
     rows_of,
     shown,
 )
-from sembox_ros.data.files import check_option, check_size, first_of, read_json_object, read_photo, require_files
-from sembox_ros.data.image_files import read_rgb
+from sembox_ros.data.files import check_option, first_of, read_json_object, require_files
+from sembox_ros.data.image_files import check_size, read_photo, read_rgb
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import COCO_133, IGNORE_ID, load_scene_labels

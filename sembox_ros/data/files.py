@@ -1,22 +1,14 @@
-"""What the readers of public datasets share: options, folders, lists, JSON files and palette images.
-
-`image_files` decodes photographs and plain label images; this module finds the files and checks everything around them.
-"""
+"""What the readers of public datasets share: options, folders, lists and JSON files. `image_files` reads images."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
 from sembox_ros.config import suggest
-from sembox_ros.data.image_files import MAX_PIXELS
 from sembox_ros.errors import ConfigError, DatasetError
 
 MAX_JSON_BYTES = 4 << 30  # the largest official annotation file has half a gigabyte
@@ -112,65 +104,3 @@ def read_json_object(path: Path, how_to_get: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise DatasetError(f'{path}: expected a JSON object, got {type(data).__name__}')
     return data
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image of a file, its size checked and its pixels not yet decoded; what PIL raises becomes a DatasetError."""
-    try:
-        with Image.open(path) as image:
-            if not 0 < image.width * image.height <= MAX_PIXELS:
-                raise DatasetError(f'{path}: expected 1 to {MAX_PIXELS} pixels, got {image.height}x{image.width}')
-            yield image
-    except FileNotFoundError:
-        raise DatasetError(f'{path}: no such file') from None
-    except UnidentifiedImageError:
-        raise DatasetError(f'{path}: expected an image file, its header is of no known format') from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f'{path}: cannot be decoded, the file is damaged or cut short: {error}') from error
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """The (H, W, 3) uint8 rgb pixels of a photograph, grey ones too, as they are stored.
-
-    Unlike `image_files.read_rgb` it refuses a JPEG that is cut short, which OpenCV fills up with grey, and does not
-    turn the image as its EXIF data says: annotations were made on the pixels as stored.
-
-    Raises:
-        DatasetError: missing, damaged, or larger than `MAX_PIXELS`.
-    """
-    with _opened(path) as image:
-        return np.array(image.convert('RGB'))
-
-
-def read_index_image(path: Path, size_hw: tuple[int, ...]) -> np.ndarray:
-    """The (H, W) uint8 indices of a grey or palette PNG; a palette's colours do not matter.
-
-    OpenCV would give a palette image's colours, so PIL reads it.
-
-    Args:
-        path: an 8-bit image of one channel.
-        size_hw: height and width of the photograph that it labels.
-
-    Raises:
-        DatasetError: missing, damaged, of another size, or with more than one channel.
-    """
-    with _opened(path) as image:
-        check_size(path, (image.height, image.width), size_hw)
-        if image.mode not in ('P', 'L'):
-            raise DatasetError(
-                f'{path}: expected a palette or grey image of 8 bits, got mode {image.mode}; '
-                'it may be a colour rendering of the labels'
-            )
-        return np.array(image)
-
-
-def check_size(path: Path, size_hw: tuple[int, ...], expected_hw: tuple[int, ...]) -> None:
-    """Check that a file has the height and width of what it belongs to.
-
-    Raises:
-        DatasetError: it has others.
-    """
-    if tuple(size_hw) != tuple(expected_hw):
-        height, width = expected_hw
-        raise DatasetError(f'{path}: expected {height}x{width} pixels (height x width), got {size_hw[0]}x{size_hw[1]}')

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sembox_ros.data.files import check_option, check_size, first_of, list_folder, require_files
-from sembox_ros.data.image_files import read_ids, read_rgb
+from sembox_ros.data.files import check_option, first_of, list_folder, require_files
+from sembox_ros.data.image_files import check_size, read_ids, read_rgb
+from sembox_ros.data.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.data.sample import Sample
-from sembox_ros.label_tables import CITYSCAPES_TRAIN_IDS
 from sembox_ros.labels import (
     CITYSCAPES_THINGS_8,
     COCO_90,
@@ -29,7 +29,6 @@ SPLITS = ('train', 'val', 'trainval')
 VALIDATION_STEP = 5
 
 _INSTANCE_FACTOR = 256  # instance files: label id * 256 + number of the object, from 1; 0: not told apart
-_NO_BOX = -1
 
 _GET_SEMANTICS = (
     'Unpack data_semantics.zip (semantics benchmark on the KITTI site); root is the folder that then holds training/, '
@@ -52,22 +51,6 @@ def _training_folder(root: str | Path, archive: str) -> Path:
     """The folder training/, in the root or in what the archive unpacks to."""
     root = Path(root).expanduser()
     return root / archive / 'training' if (root / archive).is_dir() else root / 'training'
-
-
-def _box_table() -> np.ndarray:
-    """(256,) int64: Cityscapes label id -> id of CITYSCAPES_THINGS_8, or _NO_BOX."""
-    table = np.full(256, _NO_BOX, np.int64)
-    for label_id, train_id in enumerate(CITYSCAPES_TRAIN_IDS):
-        if train_id != IGNORE_ID and KITTI_19.is_thing[train_id]:
-            table[label_id] = CITYSCAPES_THINGS_8.names.index(KITTI_19.names[train_id])
-    return table
-
-
-def _semantic_table() -> np.ndarray:
-    """(256,) uint8: Cityscapes label id -> id of KITTI_19."""
-    table = np.full(256, IGNORE_ID, np.uint8)
-    table[: len(CITYSCAPES_TRAIN_IDS)] = CITYSCAPES_TRAIN_IDS
-    return table
 
 
 class KittiSemantics:
@@ -94,7 +77,7 @@ class KittiSemantics:
         check_option('split', split, SPLITS)
         self.labels = load_scene_labels(f'{KITTI_19.name}+{CITYSCAPES_THINGS_8.name}')
         self._with_masks = with_masks
-        self._semantic_table, self._box_table = _semantic_table(), _box_table()
+        self._semantic_table, self._box_table = semantic_table(), things_table()
         self._folder = _training_folder(root, 'data_semantics')
         files = first_of(split_names(list_folder(self._folder / 'image_2', '.png', _GET_SEMANTICS), split), limit)
         for kind in ('semantic', 'instance'):
@@ -118,7 +101,7 @@ class KittiSemantics:
         check_size(paths['semantic'], label_ids.shape, image.shape[:2])
         check_size(paths['instance'], instance_ids.shape, image.shape[:2])
         values = np.flatnonzero(np.bincount(instance_ids.ravel()))
-        values = values[self._box_table[values // _INSTANCE_FACTOR] != _NO_BOX]
+        values = values[self._box_table[values // _INSTANCE_FACTOR] != NO_BOX]
         boxes = np.zeros((len(values), 4), np.float32)
         masks = np.zeros((len(values), *image.shape[:2]), bool) if self._with_masks else None
         for number, value in enumerate(values):

@@ -11,14 +11,8 @@ from xml.parsers import expat
 
 import numpy as np
 
-from sembox_ros.data.files import (
-    check_option,
-    first_of,
-    read_index_image,
-    read_photo,
-    read_text,
-    require_files,
-)
+from sembox_ros.data.files import check_option, first_of, read_text, require_files
+from sembox_ros.data.image_files import read_index_image, read_photo
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import IGNORE_ID, VOC_21, load_scene_labels
