@@ -6,10 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from random_networks import calibrate_norms
 
 from sembox_ros.config import InputConfig
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
-from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
 
 

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sembox_ros.config import SIZE_DIVISOR, InputConfig, ModelConfig, find_shared, from_mapping
+from sembox_ros.config import InputConfig, ModelConfig, find_shared, from_mapping
 from sembox_ros.errors import CheckpointError, SemboxError
-from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
+from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint_file import (
     FileHeader,
     TensorDigest,
@@ -30,8 +30,7 @@ from sembox_ros.models.checkpoint_file import (
     read_header,
     read_tensor,
 )
-from sembox_ros.models.layers import measure_norms
-from sembox_ros.models.zoo import create_model, find_model
+from sembox_ros.models.zoo import create_model
 
 FORMAT = 'sembox_ros'
 FORMAT_VERSION = 1
@@ -80,46 +79,18 @@ class Checkpoint:
             )
 
 
-def create_untrained(name: str = 'sembox_b1', *, input_config: InputConfig | None = None, seed: int = 0) -> Checkpoint:
-    """A zoo model with random weights: Cityscapes semantics, where it has any, beside COCO boxes.
+def load_bundled() -> Checkpoint:
+    """The checkpoint that ships with the package.
 
     Raises:
-        ConfigError: no such model.
+        CheckpointError: it was not installed with the code.
     """
-    entry = find_model(name)
-    config = entry.config
-    labels = SceneLabels.linked_by_name(CITYSCAPES_19 if config.semantic_classes else None, COCO_90)
-    config = dataclasses.replace(
-        config, semantic_classes=len(labels.semantic_names), detection_classes=len(labels.detection)
-    )
-    model = create_model(config, seed=seed)
-    calibrate_norms(model, seed=seed)
-    return Checkpoint(model.eval(), config, labels, input_config or entry.input, trained=False)
-
-
-def calibrate_norms(model: nn.Module, *, seed: int) -> None:
-    """Set the running statistics of all batch norms from one pass over noise of several grain sizes.
-
-    With the initial statistics (mean 0, variance 1) a hundred layers of random weights fade to a constant, and
-    the outputs no longer depend on the image; neither a picture nor a comparison of outputs would show anything.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    # 36 cells at p7: few values would give a variance that means nothing.
-    height, width = getattr(model, 'canvas_hw', (3 * SIZE_DIVISOR, 3 * SIZE_DIVISOR))
-    count = 1 if hasattr(model, 'canvas_hw') else 4  # networks of one size have a large one
-    images = torch.zeros(count, 3, height, width)
-    for grain in (1, 8, 32, 128):
-        noise = torch.randn(count, 3, height // grain, width // grain, generator=generator)
-        images += noise.repeat_interleave(grain, dim=2).repeat_interleave(grain, dim=3) / 2
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # stochastic depth draws in training mode
-        measure_norms(model.train(), [images])
-
-
-def load_bundled() -> Checkpoint:
-    """The checkpoint that ships with the package, or untrained weights as long as there is none."""
     path = find_shared(BUNDLED)
-    return create_untrained() if path is None else load_checkpoint(path)
+    if path is None:
+        raise CheckpointError(
+            f'checkpoint: {BUNDLED}, which ships with the package, is not installed beside it; name another file'
+        )
+    return load_checkpoint(path)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:

@@ -10,12 +10,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from random_networks import calibrate_norms
 from torch import Tensor, nn
 
 from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import InputError
 from sembox_ros.labels import LabelSet, SceneLabels
-from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, load_checkpoint, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors

@@ -16,13 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sembox_ros.config import InputConfig, ModelConfig
-from sembox_ros.errors import CheckpointError, ConfigError
+from sembox_ros.errors import CheckpointError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models import checkpoint as checkpoint_module
 from sembox_ros.models.checkpoint import (
     Checkpoint,
-    calibrate_norms,
-    create_untrained,
     digest_tensors,
     load_bundled,
     load_checkpoint,
@@ -352,62 +350,19 @@ def test_save_does_not_touch_the_model(tiny: Checkpoint, tmp_path: Path) -> None
 
 
 @torch.no_grad()
-def test_calibrated_norms_make_outputs_depend_on_the_image() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, 128, 128, generator=generator)
-    images[0] *= torch.linspace(0, 2, 128)
-
-    def contrast(model: torch.nn.Module) -> list[float]:
-        """How much the outputs of two images differ, for each output."""
-        return [float((t[0] - t[1]).std()) for t in model.eval()(images)]
-
-    model = create_model(CONFIG, seed=0)
-    faded = contrast(model)
-    calibrate_norms(model, seed=0)
-    lively = contrast(model)
-    assert min(lively) > 0.02  # regressions start small on purpose
-    # Semantic logits go through every layer; there the difference is by orders of magnitude.
-    assert lively[2] > 20 * faded[2]
+def test_the_bundled_checkpoint_is_trained_on_streets() -> None:
+    bundled = load_bundled()
+    assert bundled.trained
+    assert bundled.config.name == 'sembox_b1'
+    assert (bundled.labels.semantic.name, bundled.labels.detection.name) == ('cityscapes_19', 'cityscapes_things_8')
+    assert bundled.metrics['miou'] > 0.5
+    assert bundled.recipe['config']['data']['dataset'] == 'cityscapes'
 
 
-def test_calibrate_norms_depends_on_the_seed_alone_and_keeps_momenta() -> None:
-    models = [create_model(CONFIG, seed=0) for _ in range(3)]
-    momenta = [m.momentum for m in models[0].modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    state = torch.get_rng_state()
-    for model, seed in zip(models, (1, 1, 2), strict=True):
-        calibrate_norms(model, seed=seed)
-    assert torch.equal(torch.get_rng_state(), state)
-    first, second, third = (model.state_dict() for model in models)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first['encoder.stem_norm.running_mean'], third['encoder.stem_norm.running_mean'])
-    assert [m.momentum for m in models[0].modules() if isinstance(m, torch.nn.BatchNorm2d)] == momenta
-
-
-def test_create_untrained_is_deterministic_and_leaves_the_global_generator() -> None:
-    state = torch.get_rng_state()
-    first, second, third = (create_untrained('sembox_b0', seed=seed) for seed in (7, 7, 8))
-    assert torch.equal(torch.get_rng_state(), state)
-    a, b, c = (checkpoint.model.state_dict() for checkpoint in (first, second, third))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a[BIAS.replace('bias', 'weight')], c[BIAS.replace('bias', 'weight')])
-    assert first.trained is False
-    assert not first.model.training
-    assert (len(first.labels.semantic), len(first.labels.detection)) == (19, 90)
-
-
-def test_create_untrained_takes_an_input_config_and_refuses_an_unknown_name() -> None:
-    config = InputConfig(size_hw=(128, 128))
-    assert create_untrained('sembox_b0', input_config=config).input == config
-    with pytest.raises(ConfigError, match='sembox_x'):
-        create_untrained('sembox_x')
-
-
-def test_bundled_checkpoint_is_the_file_beside_the_code(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_module, 'find_shared', lambda _name: saved)
-    assert load_bundled().labels.semantic.name == 'places'
+def test_a_missing_bundled_checkpoint_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_module, 'find_shared', lambda _name: None)
-    monkeypatch.setattr(checkpoint_module, 'create_untrained', lambda: 'untrained')
-    assert load_bundled() == 'untrained'
+    with pytest.raises(CheckpointError, match='not installed beside it'):
+        load_bundled()
 
 
 def test_zoo_configs_survive_json() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from harness import NodeProcess, Robot, street_message, wait_until
+from random_networks import calibrate_norms
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from sembox_ros.config import InputConfig
 from sembox_ros.labels import COCO_90, SceneLabels
-from sembox_ros.models.checkpoint import Checkpoint, calibrate_norms, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
 
 

@@ -230,14 +230,17 @@ def test_a_changed_run_is_not_resumed(finished: Path, tiny_config: ConfigFactory
 
 
 def test_a_loss_that_is_no_number_keeps_its_batch(tiny_config: ConfigFactory, tmp_path: Path, streets: Path):
-    config = tiny_config(
-        tmp_path / 'run', epochs=4,
-        optimizer={'name': 'sgd', 'lr': 100.0, 'warmup_steps': 0, 'clip_norm': 0.0, 'schedule': 'constant'},
-    )  # fmt: skip
-    trainer = Trainer(config)
+    class Broken(Trainer):
+        def losses(self, batch: Any) -> dict[str, Tensor]:
+            losses = super().losses(batch)
+            return {**losses, 'loss': losses['loss'] * float('nan')} if self.state.step == 4 else losses
+
+    config = tiny_config(tmp_path / 'run', epochs=4)
+    trainer = Broken(config)
     with pytest.raises(TrainingError) as error:
         trainer.run()
     step = trainer.state.step
+    assert step == 4
     path = config.folder / 'bad_batch_0.safetensors'
     assert str(error.value).startswith(f'step {step}: loss or gradient is not finite (loss_box_cls ')
     assert str(path) in str(error.value)
