@@ -25,6 +25,7 @@ ROSDEP_KEYS = {
     'torch': 'python3-torch',
     'torchvision': 'python3-torchvision',
     'tqdm': 'python3-tqdm',
+    'yaml': 'python3-yaml',
 }
 WITHOUT_KEY = {
     'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',

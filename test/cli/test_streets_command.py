@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,9 @@ def test_what_does_not_fit_is_one_line(
 def test_ctrl_c_ends_cleanly_and_leaves_whole_files(tmp_path: Path, workers: str) -> None:
     args = ['streets', '--out', str(tmp_path), '--train', '5000', '--val', '0', *COMMAND, '--workers', workers]
     process = subprocess.Popen(
-        [sys.executable, '-m', 'sembox_ros', *args], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [sys.executable, '-m', 'sembox_ros', *args], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
         while not frame_name('train', 2).paths(tmp_path)['leftImg8bit'].exists():

@@ -12,7 +12,7 @@ from sembox_ros.config import from_mapping
 from sembox_ros.training.config import TrainConfig
 from sembox_ros.training.trainer import Trainer
 
-EPOCHS = 300  # of two steps
+EPOCHS = 450  # of two steps
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path):
     streets = write_streets(tmp_path / 'streets', {'train': range(8), 'val': range(8)}, min_side=8.0)
     settings = {
         'name': 'overfit', 'out': str(tmp_path / 'run'), 'model': 'sembox_b0', 'model_options': {'anchor_scale': 2.0},
-        'epochs': EPOCHS, 'val_every': 75, 'batch_size': 4, 'device': 'cpu', 'precision': 'fp32',
+        'epochs': EPOCHS, 'val_every': 150, 'batch_size': 4, 'device': 'cpu', 'precision': 'fp32',
         'stochastic_depth': 0.0, 'threads': 1,
         'input': {'size_hw': [128, 256]}, 'data': {'root': str(streets), 'workers': 0},
         'augment': {
@@ -37,6 +37,6 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path):
     metrics = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
     last = metrics['last']
     assert (metrics['steps'], metrics['images_train']) == (2 * EPOCHS, 8)
-    # Measured: 0.901 and 0.951; poles and bicycles of one or two pixels' width are what is left.
-    assert last['semantic']['miou'] > 0.88
+    # What is left are poles and bicycles of one or two pixels' width.
+    assert last['semantic']['miou'] > 0.9
     assert last['boxes']['ap50'] > 0.9
