@@ -103,8 +103,10 @@ def draw_example(
         shown = detections.scores >= DRAWN_SCORE
         confident = Detections(detections.boxes_xyxy[shown], detections.class_ids[shown], detections.scores[shown])
     truth = Detections.empty()
-    if sample.boxes_xyxy is not None and sample.class_ids is not None:
-        truth = Detections(sample.boxes_xyxy, sample.class_ids, np.ones(len(sample.class_ids), np.float32))
+    if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
+        asked = ~sample.is_crowd
+        scores = np.ones(int(asked.sum()), np.float32)
+        truth = Detections(sample.boxes_xyxy[asked], sample.class_ids[asked], scores)
     size_hw = (sample.image.shape[0], sample.image.shape[1])
     columns = [sample.image]
     for mask, boxes, labels in ((sample.semantic, truth, gt), (semantic, confident, pred)):
