@@ -30,11 +30,11 @@ class Steps:
         verdict: what becomes of a message in a step: an outcome, an exception to raise, or None to go on.
     """
 
-    def __init__(self, *held: str, verdict: Callable[[str, Any], str | Exception | None] = lambda step, message: None):
+    def __init__(self, *held: str, verdict: Callable[[str, Any], str | Exception | None] = lambda *_: None):
         self.entered: dict[str, queue.Queue] = {step: queue.Queue() for step in STEPS}
         self.log: list[tuple[str, str, Any]] = []
         self.failures: list[str] = []
-        self.retries: list[int] = []
+        self.retries: list[tuple[int, str]] = []
         self._verdict = verdict
         self._gates = {step: threading.Event() for step in STEPS}
         for step in set(STEPS) - set(held):
@@ -82,7 +82,7 @@ class Steps:
         self.failures.append(f'{frame.camera}: {error}')
 
     def report_retry(self, count: int, error: Exception) -> None:
-        self.retries.append(count)
+        self.retries.append((count, str(error)))
 
 
 class Bench:
@@ -236,7 +236,7 @@ def test_a_bad_frame_fails_alone_in_every_step(step):
     bench.wait_for(processed=2, failed=1)
     assert bench.statistics['b'].counts()['failed'] == 1
     assert steps.failures == ['b: broken']
-    assert steps.retries == ([3] if step == 'infer' else [])
+    assert steps.retries == ([(3, 'broken')] if step == 'infer' else [])
     assert bench.worker.stop(5)
 
 
@@ -252,7 +252,7 @@ def test_a_batch_that_is_too_large_runs_one_by_one():
     bench.worker.offer('a', 0)
     bench.worker.offer('b', 1)
     bench.wait_for(processed=2)
-    assert (steps.retries, steps.failures) == ([2], [])
+    assert (steps.retries, steps.failures) == ([(2, 'out of device memory')], [])
     assert bench.worker.stop(5)
 
 
