@@ -169,8 +169,10 @@ def test_a_batch_waits_for_every_camera_but_not_longer_than_the_window():
     steps = Steps()
     window_s = [FOREVER_S]
     bench = Bench(steps, 'abc', window_s=lambda: window_s[0])
-    for camera, number in (('b', 1), ('a', 0), ('c', 2)):
+    for camera, number in (('b', 1), ('a', 0)):
         bench.worker.offer(camera, number)
+    wait_until(lambda: len(bench.worker._decoded) == 2, 'two frames that wait for the third')
+    bench.worker.offer('c', 2)
     assert sorted(steps.next('infer')) == [0, 1, 2]  # at once: all are there
     bench.wait_for(processed=3)
     window_s[0] = 0.02
@@ -341,6 +343,27 @@ def test_no_frame_outlives_its_outcome():
     del messages, message
     wait_until(lambda: all(reference() is None for reference in watched), 'the frames to be freed')
     assert sum(bench.total.counts().values()) == 4
+    assert bench.worker.stop(5)
+
+
+def test_a_frame_that_is_done_does_not_wait_for_its_batch_to_be_freed():
+    class Quick(Steps):
+        def publish_results(self, frame: Frame) -> str | None:
+            return 'processed' if frame.camera == 'a' else None
+
+    steps = Quick('pictures')
+    bench = Bench(steps, 'ab', window_s=lambda: FOREVER_S)
+    for camera in 'ab':
+        bench.worker.offer(camera, Picture())
+    [first, second] = [weakref.ref(message) for message in steps.next('infer')]
+    steps.next('pictures')
+    steps.log.clear()  # what the test itself remembers
+    for _ in 'ab':
+        steps.next('decode')
+    wait_until(lambda: first() is None, 'the end of the frame without pictures')
+    assert second() is not None
+    steps.release('pictures')
+    wait_until(lambda: second() is None, 'the end of the other')
     assert bench.worker.stop(5)
 
 
