@@ -14,7 +14,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
@@ -27,6 +27,7 @@ from sembox_ros.ros.diagnostics import HealthMonitor
 from sembox_ros.ros.inputs import ImageInput
 from sembox_ros.ros.outputs import SceneOutputs, topic_of
 from sembox_ros.ros.parameters import change_config, declare_parameters
+from sembox_ros.ros.shutdown import ends_quietly
 from sembox_ros.ros.stages import SceneStages
 from sembox_ros.ros.statistics import FrameStatistics
 from sembox_ros.ros.worker import FrameWorker
@@ -248,27 +249,22 @@ def main(args: list[str] | None = None) -> None:
     status = 0
     node = None
     idle = True
-    try:
-        node = SemboxNode()
-        if node.config.autostart and not node.autostart():
+    with ends_quietly():
+        try:
+            node = SemboxNode()
+            if node.config.autostart and not node.autostart():
+                status = 1
+            else:
+                executor = SingleThreadedExecutor()
+                executor.add_node(node)
+                executor.spin()
+        except ConfigError as error:
+            rclpy.logging.get_logger('sembox').fatal(str(error))
             status = 1
-        else:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            executor.spin()
-    except ConfigError as error:
-        rclpy.logging.get_logger('sembox').fatal(str(error))
-        status = 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():
-            raise  # else a signal invalidated ROS while the node was being made
-    finally:
-        if node is not None:
-            idle = node.stop_worker(STOP_TIMEOUT_S)
-            node.destroy_node()
-        rclpy.try_shutdown()
+        finally:
+            if node is not None:
+                idle = node.stop_worker(STOP_TIMEOUT_S)
+                node.destroy_node()
     sys.stdout.flush()
     sys.stderr.flush()
     if not idle:
