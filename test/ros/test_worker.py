@@ -184,20 +184,13 @@ def test_a_batch_waits_for_every_camera_but_not_longer_than_the_window():
     assert bench.worker.stop(5)
 
 
-def test_a_full_batch_waits_for_nobody():
+@pytest.mark.parametrize(('cameras', 'offered'), [('abc', 'ac'), ('a', 'a')])
+def test_a_full_batch_or_the_only_camera_waits_for_nobody(cameras, offered):
     steps = Steps()
-    bench = Bench(steps, 'abc', max_batch=2, window_s=lambda: FOREVER_S)
-    bench.worker.offer('a', 0)
-    bench.worker.offer('c', 2)
-    assert sorted(steps.next('infer')) == [0, 2]
-    assert bench.worker.stop(5)
-
-
-def test_one_camera_never_waits():
-    steps = Steps()
-    bench = Bench(steps, window_s=lambda: FOREVER_S)
-    bench.worker.offer('a', 0)
-    assert steps.next('infer') == [0]
+    bench = Bench(steps, cameras, max_batch=2, window_s=lambda: FOREVER_S)
+    for camera in offered:
+        bench.worker.offer(camera, camera)
+    assert sorted(steps.next('infer')) == list(offered)
     assert bench.worker.stop(5)
 
 
@@ -261,13 +254,10 @@ def test_a_batch_that_is_too_large_runs_one_by_one():
 def test_a_network_that_always_fails_ends_nothing():
     steps = Steps(verdict=lambda step, message: RuntimeError('no') if step == 'infer' and message < 4 else None)
     bench = Bench(steps, 'ab', window_s=lambda: FOREVER_S)
-    for number in (0, 2):
+    for number, expected in ((0, {'failed': 2}), (2, {'failed': 4}), (4, {'failed': 4, 'processed': 2})):
         bench.worker.offer('a', number)
         bench.worker.offer('b', number + 1)
-        bench.wait_for(failed=number + 2)
-    bench.worker.offer('a', 4)
-    bench.worker.offer('b', 5)
-    bench.wait_for(failed=4, processed=2)
+        bench.wait_for(**expected)
     assert bench.worker.stop(5)
 
 
