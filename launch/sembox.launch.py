@@ -16,7 +16,7 @@ FROM_PARAMS_FILE = ''  # an argument left at this leaves the parameter to the fi
 
 def create_node(context: LaunchContext) -> list[Node]:
     """The node, with those parameters on top of the file that were given as launch arguments."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ('checkpoint', 'device', 'cameras')}
+    given = {name: LaunchConfiguration(name).perform(context) for name in ('checkpoint', 'device', 'engine', 'cameras')}
     changed: dict[str, str | list[str]] = {name: text for name, text in given.items() if text != FROM_PARAMS_FILE}
     if 'cameras' in changed:
         changed['cameras'] = [name.strip() for name in given['cameras'].split(',')]
@@ -61,6 +61,11 @@ def generate_launch_description() -> LaunchDescription:
             'device',
             default_value=FROM_PARAMS_FILE,
             description='auto, cpu, cuda or cuda:N; empty: as the params file says',
+        ),
+        DeclareLaunchArgument(
+            'engine',
+            default_value=FROM_PARAMS_FILE,
+            description='auto, torch, onnxruntime or openvino; empty: as the params file says',
         ),
         DeclareLaunchArgument(
             'params_file',

@@ -1,4 +1,4 @@
-"""`ops.resize.resize_argmax` as one CUDA kernel: resize, maximum and softmax of a pixel without leaving its registers."""
+"""`ops.resize.resize_argmax` as one CUDA kernel: resize, maximum and softmax of a pixel in its registers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = 256  # pixels of one row that a program computes
 
 
 @triton.jit
-def _resize_argmax_kernel(
+def _resize_argmax_kernel(  # type: ignore[no-untyped-def]
     logits,
     row_center,
     row_matrix,

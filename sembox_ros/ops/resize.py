@@ -8,13 +8,16 @@ evaluates the result only where the class is not certain beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_logger = logging.getLogger(__name__)
 
 CHUNK_VALUES = 600_000  # logits evaluated at a time: they stay in the CPU's cache, and no image needs more memory
 CERTAIN = 0.7  # where all around is at least this probable, the confidence is near enough without evaluating it
@@ -70,7 +73,7 @@ def plan_axis(source: int, sizes: tuple[int, ...], window: int, pixels: int, dev
     matrix = torch.eye(source, dtype=torch.float64)[None]
     for size in sizes:
         matrix = F.interpolate(matrix, size=size, mode='linear', align_corners=False)
-    matrix = F.interpolate(matrix[..., :window], size=pixels, mode='linear', align_corners=False)[0].T
+    matrix = F.interpolate(matrix[..., :window], size=pixels, mode='linear', align_corners=False)[0].T.contiguous()
     reached = matrix > 0
     position = torch.arange(source)
     first = torch.where(reached, position, source).amin(dim=1)
@@ -108,6 +111,30 @@ def resize_argmax(
     Returns:
         (H, W) uint8 class ids and, if asked for, (H, W) uint8 probability times 255, else None.
     """
+    kernel = _cuda_kernel(logits.device) if logits.is_cuda else None
+    if kernel is not None:
+        return kernel(logits, rows, columns, with_confidence=with_confidence)
+    return resize_argmax_plain(logits, rows, columns, with_confidence=with_confidence)
+
+
+@lru_cache(maxsize=8)
+def _cuda_kernel(device: torch.device) -> Callable[..., tuple[Tensor, Tensor | None]] | None:
+    """The fused kernel, if Triton is installed and compiles it for this device."""
+    try:
+        from sembox_ros.ops.fused_argmax import resize_argmax_cuda
+
+        plan = plan_axis(2, (), 2, 4, device)
+        resize_argmax_cuda(torch.zeros(2, 2, 2, device=device), plan, plan, with_confidence=True)
+    except Exception as error:  # of compilers and drivers, which share no base class
+        _logger.warning('masks are made without the CUDA kernel, which is slower: %s', error)
+        return None
+    return resize_argmax_cuda
+
+
+def resize_argmax_plain(
+    logits: Tensor, rows: AxisPlan, columns: AxisPlan, *, with_confidence: bool
+) -> tuple[Tensor, Tensor | None]:
+    """`resize_argmax` in PyTorch alone, on any device; what the CPU runs."""
     logits = logits.float()
     low_ids, best = _argmax(logits)
     ids = low_ids.index_select(0, rows.center).index_select(1, columns.center)
