@@ -11,8 +11,8 @@ from typing import Any
 
 CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'avx512_vnni', 'avx_vnni', 'amx_bf16', 'amx_int8')
 PACKAGES = (
-    'torch', 'torchvision', 'openvino', 'onnxruntime', 'onnx', 'triton', 'effdet', 'timm', 'segmentation-models-pytorch',
-    'ros-rclpy',
+    'torch', 'torchvision', 'openvino', 'onnxruntime', 'onnx', 'triton', 'effdet', 'timm',
+    'segmentation-models-pytorch', 'ros-rclpy',
 )  # fmt: skip
 # Settings of the environment that change speed or memory.
 SETTINGS = re.compile(r'(MALLOC|OMP|MKL|ONEDNN|DNNL|KMP|OPENBLAS|FASTDDS_BUILTIN|RMW_|GLIBC_TUNABLES)\w*$')

@@ -2,8 +2,8 @@
 
 The work of a network is counted from the convolutions and matrix products that it runs: multiply-adds, and the values
 that must move if each of these reads its input and its weights once and writes its output once, everything between them
-(norms, activations, additions, resizing) being done on the way. Fusing whole chains of convolutions, or a cache that holds
-a tensor until it is read again, can move less; a share above one then is no mistake.
+(norms, activations, additions, resizing) being done on the way. Fusing whole chains of convolutions, or a cache that
+holds a tensor until it is read again, can move less; a share above 100 % is then no mistake.
 """
 
 from __future__ import annotations
@@ -76,9 +76,14 @@ class _Products(TorchDispatchMode):
         self.weights = self.activations = 0
         self._seen: set[tuple[int, int]] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:  # noqa: ARG002
-        result = func(*args, **(kwargs or {}))
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         place = _PRODUCTS.get(func._schema.name.split('::')[-1])
+        if place is None:  # in inference mode, operators made of others arrive whole
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **(kwargs or {}))
         if place is not None:
             self.activations += args[place].numel() + result.numel()
             for index, tensor in enumerate(args):

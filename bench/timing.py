@@ -52,6 +52,7 @@ def measure_rounds(
     *,
     rounds: int,
     warmup: int = 1,
+    pause_s: float = 0.0,
     title: str = '',
 ) -> None:
     """Run every candidate `warmup` times unmeasured, then once per round.
@@ -61,6 +62,7 @@ def measure_rounds(
         samples: name -> samples, one per round; filled in place, so that an interrupted measurement keeps its rounds.
         rounds: measured runs of each.
         warmup: runs of each before them.
+        pause_s: idle time before each run, in which the threads of the last candidate stop spinning for more work.
         title: words before the progress bar.
     """
     samples.update({name: [] for name in candidates})
@@ -68,6 +70,7 @@ def measure_rounds(
         for number in range(-warmup, rounds):
             for name in order_of_round(list(candidates), number):
                 bar.set_postfix_str(name)
+                time.sleep(pause_s)
                 sample = candidates[name]()
                 if number >= 0:
                     samples[name].append(sample)
