@@ -194,9 +194,14 @@ class NodeConfig(DetectionConfig):
 
     checkpoint: str = option('', 'checkpoint file (.safetensors); empty: the one that ships with the package')
     device: str = option('auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where there is one')
+    engine: str = option(
+        'auto',
+        'what runs the network; auto: the fastest that is installed and accurate, measured once',
+        choices=('auto', 'torch', 'onnxruntime', 'openvino'),
+    )
     precision: str = option(
         'auto',
-        'number format of the network; auto: half on CUDA, fp32 on CPU',
+        'number format of the network; auto: the fastest that is accurate, or the usual one of an engine that is named',
         choices=('auto', 'fp32', 'fp16', 'bf16'),
     )
     threads: int = option(0, 'CPU threads of the network; 0: as many as cores', minimum=0, maximum=512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from sembox_ros.config import InputConfig
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the tests' own, also for the processes that they start; what is measured in it is measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sembox_ros.config import DetectionConfig, NodeConfig
 from sembox_ros.errors import ConfigError, SemboxError
+from sembox_ros.inference.predictor import Predictor
 
 
 def run_command(
@@ -51,6 +52,23 @@ def add_config_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) 
             choices=field.metadata['choices'] or None,
             help=field.metadata['description'],
         )
+
+
+PREDICTOR_OPTIONS = ('checkpoint', 'device', 'engine', 'precision', 'threads')
+
+
+def load_predictor(options: argparse.Namespace) -> Predictor:
+    """The predictor that the options named `PREDICTOR_OPTIONS` ask for; says on stderr what runs it.
+
+    Raises:
+        SemboxError: the checkpoint is unusable, or an option asks for what is not to be had.
+    """
+    given = {name: getattr(options, name) for name in PREDICTOR_OPTIONS if name != 'checkpoint'}
+    predictor = Predictor.from_checkpoint(options.checkpoint or None, **given)
+    engine = f'{predictor.engine.name} {predictor.engine.precision}'
+    compared = f' (of {", ".join(map(str, predictor.measured))})' if predictor.measured else ''
+    print(f'{predictor.checkpoint.config.name} on {predictor.device} by {engine}{compared}', file=sys.stderr)
+    return predictor
 
 
 def detection_config(options: argparse.Namespace) -> DetectionConfig:

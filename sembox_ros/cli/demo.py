@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', default='512x1024', metavar='HxW', help='size of the rendered street')
     parser.add_argument('--seed', type=int, default=1, help='which street; training renders seeds from 1000 on')
     parser.add_argument('--domain-id', type=int, help='ROS domain; one at random keeps the demo off your robot')
-    add_config_options(parser, ('checkpoint', 'device', 'precision'))
+    add_config_options(parser, ('checkpoint', 'device', 'engine', 'precision'))
 
 
 def say(text: str) -> None:
@@ -153,7 +153,7 @@ class Processes:
 
 def node_arguments(options: argparse.Namespace, checkpoint: Checkpoint, topic: str) -> list[str]:
     """ROS arguments of the node for the demo."""
-    parameters = {'device': options.device, 'precision': options.precision}
+    parameters = {name: getattr(options, name) for name in ('device', 'engine', 'precision')}
     if options.checkpoint:
         parameters['checkpoint'] = str(Path(options.checkpoint).resolve())
     if not checkpoint.trained:

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sembox_ros.cli.common import add_config_options, detection_config, run_command
+from sembox_ros.cli.common import (
+    PREDICTOR_OPTIONS,
+    add_config_options,
+    detection_config,
+    load_predictor,
+    run_command,
+)
 from sembox_ros.config import DetectionConfig
 from sembox_ros.data.datasets import DATASETS, load_dataset
 from sembox_ros.data.label_ids import label_id_table
@@ -26,7 +32,7 @@ from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.media import write_image
 from sembox_ros.types import Scene
 
-OPTIONS = ('checkpoint', 'device', 'precision', 'threads', 'score_threshold', 'nms_iou_threshold', 'max_detections')
+OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections')
 SCORE_THRESHOLD = 0.05  # the node's default would cut the curve under which AP is the area
 
 
@@ -135,9 +141,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f'--limit: expected 0 (all images) or more, got {options.limit}')
     detection, chosen = detection_config(options), dataset_options(options)
     dataset = load_dataset(options.dataset, chosen)
-    predictor = Predictor.from_checkpoint(
-        options.checkpoint or None, device=options.device, precision=options.precision, threads=options.threads
-    )
+    predictor = load_predictor(options)
     grade = SceneGrade(predictor.labels, dataset.labels)
     if not grade.has_masks and not grade.has_boxes:
         raise ConfigError(f'the checkpoint cannot be graded on {options.dataset}: {"; ".join(grade.notes)}')
@@ -159,7 +163,8 @@ def run(options: argparse.Namespace) -> int:
         'images_with_boxes_graded': grade.images,
         **dataclasses.asdict(detection),
         'device': str(predictor.device),
-        'precision': options.precision,
+        'engine': predictor.engine.name,
+        'precision': predictor.engine.precision,
         'semantic': None if semantic is None else semantic.to_dict(),
         'boxes': None if boxes is None else boxes.to_dict(),
         'notes': grade.notes,

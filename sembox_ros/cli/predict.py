@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sembox_ros.cli.common import add_config_options, detection_config, run_command
+from sembox_ros.cli.common import (
+    PREDICTOR_OPTIONS,
+    add_config_options,
+    detection_config,
+    load_predictor,
+    run_command,
+)
 from sembox_ros.draw import draw_overlay
 from sembox_ros.errors import InputError
 from sembox_ros.inference.predictor import Predictor
@@ -21,7 +27,7 @@ from sembox_ros.replay.media import VideoReader, VideoWriter, find_media, is_vid
 from sembox_ros.types import Detections, Scene
 
 OPTIONS = (
-    'checkpoint', 'device', 'precision', 'threads', 'score_threshold', 'nms_iou_threshold', 'max_detections',
+    *PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections',
     'overlay_alpha',
 )  # fmt: skip
 
@@ -149,9 +155,7 @@ def _closing(frames: tqdm[np.ndarray]) -> Iterator[np.ndarray]:
 def run(options: argparse.Namespace) -> int:
     """Predict everything; a bad file is reported and passed over, and Ctrl-C keeps what is done."""
     plan = plan_names(options.paths)
-    predictor = Predictor.from_checkpoint(
-        options.checkpoint or None, device=options.device, precision=options.precision, threads=options.threads
-    )
+    predictor = load_predictor(options)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: masks and boxes are meaningless; pass --checkpoint FILE', file=sys.stderr)
     results = Results(options.out, predictor, options)

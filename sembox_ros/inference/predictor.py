@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from sembox_ros.config import DetectionConfig
-from sembox_ros.errors import ConfigError, InputError
-from sembox_ros.inference.preprocess import check_image, preprocess
+from sembox_ros.errors import ConfigError
+from sembox_ros.inference.choice import Candidate, choose_engine
+from sembox_ros.inference.engines import create_engine
+from sembox_ros.inference.graphs import EXPORTED, load_exported
+from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
-from sembox_ros.models.folding import fold
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.postprocess import decode_detections, decode_semantic
@@ -24,7 +26,6 @@ from sembox_ros.types import Detections, Scene
 
 OUTPUTS = frozenset({'semantic', 'confidence', 'detections'})
 STAGES = ('preprocess', 'network', 'postprocess')
-_DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,65 +45,75 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The floating type that `precision` (auto, fp32, fp16, bf16) stands for on that device.
-
-    Raises:
-        ConfigError: unknown name.
-    """
-    if precision == 'auto':
-        return torch.float16 if device.type == 'cuda' else torch.float32
-    if precision not in _DTYPES:
-        raise ConfigError(f"precision: expected auto, {', '.join(_DTYPES)}; got '{precision}'")
-    return _DTYPES[precision]
-
-
 class Predictor:
     """Runs one checkpoint on one device.
 
     Args:
         checkpoint: network, label sets and input geometry.
         device: auto, cpu, cuda or cuda:N.
+        engine: auto, or a name in `engines.ENGINES`. Auto takes what a short measurement finds fastest and accurate;
+            the first one for a network and a machine takes up to a minute (see `choice.choose_engine`).
         precision: auto, fp32, fp16 or bf16.
-        threads: CPU threads of torch; 0 takes all cores. Process-wide, as torch has it.
+        threads: CPU threads; 0 takes all cores. Process-wide, as torch has it.
 
     Attributes:
         checkpoint: what was given.
         labels: its label sets.
-        device: where the network runs.
+        device: what the network was asked to run on.
+        engine: what runs it.
+        measured: what `engine='auto'` chose from, fastest first; empty for an engine that was named.
 
     Raises:
-        ConfigError: the device, the precision or the number of threads is not to be had.
+        ConfigError: the device, the engine, the precision or the number of threads is not to be had.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str = 'auto', precision: str = 'auto', threads: int = 0
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = 'auto',
+        engine: str = 'auto',
+        precision: str = 'auto',
+        threads: int = 0,
     ) -> None:
         self.checkpoint = checkpoint
         self.labels = checkpoint.labels
         self.device = choose_device(device)
-        self._dtype = choose_dtype(precision, self.device)
         if threads < 0:
             raise ConfigError(f'threads: expected 0 (all cores) or more, got {threads}')
         torch.set_num_threads(threads or os.cpu_count() or 1)
-        # A copy: the checkpoint's own weights must not change their type or device behind its back.
-        self._model = fold(checkpoint.model).to(self.device, self._dtype)
-        self._model.to(memory_format=torch.channels_last)
+        self.measured: tuple[Candidate, ...] = ()
+        if engine == 'auto':
+            self.engine, self.measured = choose_engine(
+                checkpoint, device=self.device, precision=precision, threads=threads
+            )
+        else:
+            self.engine = create_engine(checkpoint, engine, device=self.device, precision=precision, threads=threads)
+        self._preprocess = Preprocessor(checkpoint.input, device=self.engine.device, dtype=self.engine.dtype)
         self._anchors: dict[tuple[int, int], Tensor] = {}
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path | None = None, *, device: str = 'auto', precision: str = 'auto', threads: int = 0
+        cls,
+        path: str | Path | None = None,
+        *,
+        device: str = 'auto',
+        engine: str = 'auto',
+        precision: str = 'auto',
+        threads: int = 0,
     ) -> Predictor:
-        """Load a checkpoint file, or the bundled one if `path` is None, and make it ready.
+        """Load a checkpoint or an exported file, or the bundled checkpoint if `path` is None, and make it ready.
 
         Raises:
             CheckpointError: the file is missing or unusable.
-            ConfigError: the device or the precision is not to be had.
+            ConfigError: the device, the engine or the precision is not to be had.
         """
         choose_device(device)  # fail before the file is read
-        checkpoint = load_bundled() if path is None else load_checkpoint(path)
-        return cls(checkpoint, device=device, precision=precision, threads=threads)
+        if path is None:
+            checkpoint = load_bundled()
+        else:
+            checkpoint = load_exported(path) if Path(path).suffix in EXPORTED else load_checkpoint(path)
+        return cls(checkpoint, device=device, engine=engine, precision=precision, threads=threads)
 
     def predict(
         self,
@@ -156,9 +167,9 @@ class Predictor:
         wanted: frozenset[str],
     ) -> list[Scene]:
         marks = [self._clock()]
-        batch = preprocess(images, placements, self.checkpoint.input, device=self.device, dtype=self._dtype)
+        batch = self._preprocess(images, placements)
         marks.append(self._clock())
-        raw = self._forward(batch)
+        raw = self.engine(batch)
         marks.append(self._clock())
         decoded = [self._decode(raw, i, placement, detection, wanted) for i, placement in enumerate(placements)]
         marks.append(self._clock())
@@ -168,25 +179,16 @@ class Predictor:
             for p, (ids, confidence, boxes) in zip(placements, decoded, strict=True)
         ]
 
-    def _forward(self, batch: Tensor) -> NetworkOutput:
-        try:
-            return self._model(batch)
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            height, width = batch.shape[2:]
-            raise InputError(
-                f'out of device memory with {len(batch)} image(s) on a {height}x{width} canvas; '
-                f'use a smaller input size or precision:=fp16 ({str(error).splitlines()[0]})'
-            ) from error
-
     def _decode(
         self, raw: NetworkOutput, index: int, placement: Placement, detection: DetectionConfig, wanted: frozenset[str]
     ) -> tuple[np.ndarray | None, np.ndarray | None, Detections | None]:
         ids = confidence = boxes = None
         if raw.semantic_logits is not None and wanted & {'semantic', 'confidence'}:
+            logits = raw.semantic_logits[index]
             ids, confidence = decode_semantic(
-                raw.semantic_logits[index],
+                logits,
                 placement,
+                sizes_hw=semantic_sizes(self.checkpoint.model, logits),
                 with_confidence='confidence' in wanted,
                 extent=self.checkpoint.input.semantic_extent,
             )
@@ -211,11 +213,11 @@ class Predictor:
             if len(self._anchors) >= 8:  # a stream of ever-changing sizes must not grow memory
                 self._anchors.clear()
             scale = self.checkpoint.config.anchor_scale
-            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.device, anchor_scale=scale)
+            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.engine.device, anchor_scale=scale)
         return self._anchors[canvas_hw]
 
     def _clock(self) -> float:
         """Seconds now, after the device has caught up."""
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        if self.engine.device.type == 'cuda':
+            torch.cuda.synchronize(self.engine.device)
         return time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,42 +29,63 @@ def check_image(image: object) -> None:
         raise InputError(f'image: expected at least one pixel, got size {image.shape[0]}x{image.shape[1]}')
 
 
-def preprocess(
-    images: Sequence[np.ndarray],
-    placements: Sequence[Placement],
-    config: InputConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Scale, normalise and pad images that share one canvas size.
+class Preprocessor:
+    """Scales, normalises and pads images. Its buffer is reused: what a call returns is overwritten by the next.
 
-    The bytes go to the device as they are; scaling and normalising happen there. Scaling is bilinear with
+    The bytes go to the device as they are; on CUDA, scaling and normalising happen there. Scaling is bilinear with
     antialiasing. Padding is zero after normalisation, that is, the mean colour.
 
     Args:
-        images: (H, W, 3) uint8 rgb each, sizes may differ.
-        placements: of each image, with one common `canvas_hw`.
         config: normalisation and channel order.
         device: where the result lies.
         dtype: floating type of the result.
-
-    Returns:
-        (B, 3, canvas height, canvas width), channels-last in memory.
     """
-    canvas_hw = placements[0].canvas_hw
-    batch = torch.zeros((len(images), 3, *canvas_hw), dtype=dtype, device=device).to(memory_format=torch.channels_last)
-    mean = torch.tensor(config.mean, device=device).view(3, 1, 1) * 255
-    inverse_std = 1 / (torch.tensor(config.std, device=device).view(3, 1, 1) * 255)
-    for canvas, image, placement in zip(batch, images, placements, strict=True):
-        # torch wants contiguous and writable memory; anything else is copied.
-        pixels = torch.from_numpy(np.require(image, requirements=('C', 'W'))).to(device).permute(2, 0, 1)[None]
-        if config.channel_order == 'bgr':
+
+    def __init__(self, config: InputConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._config, self._device, self._dtype = config, device, dtype
+        mean, std = (np.array(values, np.float32) * 255 for values in (config.mean, config.std))
+        self._mean, self._inverse_std = (torch.from_numpy(v).to(device).view(3, 1, 1) for v in (mean, 1 / std))
+        # On the CPU the 256 normalised values of each channel are looked up, which is faster than computing them.
+        self._table = ((np.arange(256, dtype=np.float32)[:, None] - mean) / std)[:, None, :]  # (256, 1, 3)
+        self._canvas = torch.zeros(0)
+
+    def __call__(self, images: Sequence[np.ndarray], placements: Sequence[Placement]) -> Tensor:
+        """Make the network's input of images that share one canvas size.
+
+        Args:
+            images: (H, W, 3) uint8 rgb each, sizes may differ.
+            placements: of each image, with one common `canvas_hw`.
+
+        Returns:
+            (B, 3, canvas height, canvas width), channels-last in memory.
+        """
+        shape = (len(images), *placements[0].canvas_hw, 3)
+        if self._canvas.shape != shape:
+            self._canvas = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        fill = self._fill_here if self._device.type == 'cpu' and self._dtype == torch.float32 else self._fill_there
+        for canvas, image, placement in zip(self._canvas, images, placements, strict=True):
+            height, width = placement.scaled_hw
+            canvas[height:] = 0  # where an image of another shape was before
+            canvas[:height, width:] = 0
+            fill(canvas[:height, :width], image)
+        return self._canvas.permute(0, 3, 1, 2)
+
+    def _fill_here(self, canvas: Tensor, image: np.ndarray) -> None:
+        """Scale and normalise into `canvas` (h, w, 3) in the CPU's memory."""
+        if image.shape != canvas.shape:
+            # torch scales uint8 with antialiasing; it wants contiguous and writable memory, anything else is copied.
+            pixels = torch.from_numpy(np.require(image, requirements=('C', 'W'))).permute(2, 0, 1)[None]
+            scaled = F.interpolate(pixels, size=canvas.shape[:2], mode='bilinear', antialias=True)
+            image = scaled[0].permute(1, 2, 0).numpy()
+        if self._config.channel_order == 'bgr':
+            image = image[:, :, ::-1]
+        cv2.LUT(np.ascontiguousarray(image), self._table, dst=canvas.numpy())
+
+    def _fill_there(self, canvas: Tensor, image: np.ndarray) -> None:
+        """Scale and normalise into `canvas` (h, w, 3), on its own device."""
+        pixels = torch.from_numpy(np.require(image, requirements=('C', 'W'))).to(self._device).permute(2, 0, 1)[None]
+        if self._config.channel_order == 'bgr':
             pixels = pixels.flip(1)
-        if placement.scaled_hw != placement.image_hw:
-            # torch scales uint8 fast on the CPU and not at all on CUDA.
-            pixels = pixels if device.type == 'cpu' else pixels.float()
-            pixels = F.interpolate(pixels, size=placement.scaled_hw, mode='bilinear', antialias=True)
-        height, width = placement.scaled_hw
-        canvas[:, :height, :width] = (pixels[0].float() - mean) * inverse_std
-    return batch
+        if pixels.shape[2:] != canvas.shape[:2]:  # torch does not scale uint8 on CUDA
+            pixels = F.interpolate(pixels.float(), size=canvas.shape[:2], mode='bilinear', antialias=True)
+        canvas.copy_(((pixels[0].float() - self._mean) * self._inverse_std).permute(1, 2, 0))

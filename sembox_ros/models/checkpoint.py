@@ -50,6 +50,7 @@ class Checkpoint:
         trained: False for randomly initialised weights.
         recipe: how it was trained, free form.
         metrics: what it scored, name -> number.
+        graph: exported file (.onnx, .xml) that holds the weights; `model` is then a shape without any.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class Checkpoint:
     trained: bool = True
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    graph: Path | None = None
 
     def __post_init__(self) -> None:
         for name, labels, classes in (
@@ -112,17 +114,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
             stored = tensor  # beyond float16's 65504, as a running variance can be
         tensors[name] = stored.detach().cpu().contiguous().clone()
     try:
-        described = {
-            'format': FORMAT,
-            'format_version': str(FORMAT_VERSION),
-            'model': json.dumps(dataclasses.asdict(checkpoint.config)),
-            'labels': json.dumps(checkpoint.labels.to_dict()),
-            'input': json.dumps(dataclasses.asdict(checkpoint.input)),
-            'trained': json.dumps(checkpoint.trained),
-            'recipe': json.dumps(dict(checkpoint.recipe)),
-            'metrics': json.dumps(dict(checkpoint.metrics)),
-            'sha256': digest_tensors(tensors),
-        }
+        described = {**describe(checkpoint), 'sha256': digest_tensors(tensors)}
         described['sha256_metadata'] = digest_metadata(described)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -135,6 +127,45 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
             Path(partial).unlink(missing_ok=True)
     except (OSError, SafetensorError, TypeError) as error:  # TypeError: recipe or metrics hold what JSON lacks
         raise CheckpointError(f'{path}: cannot be written: {error}') from error
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, str]:
+    """Everything but the weights as text, for the metadata of a file.
+
+    Raises:
+        TypeError: recipe or metrics hold what JSON lacks.
+    """
+    return {
+        'format': FORMAT,
+        'format_version': str(FORMAT_VERSION),
+        'model': json.dumps(dataclasses.asdict(checkpoint.config)),
+        'labels': json.dumps(checkpoint.labels.to_dict()),
+        'input': json.dumps(dataclasses.asdict(checkpoint.input)),
+        'trained': json.dumps(checkpoint.trained),
+        'recipe': json.dumps(dict(checkpoint.recipe)),
+        'metrics': json.dumps(dict(checkpoint.metrics)),
+    }
+
+
+def parse_description(described: Mapping[str, str], graph: Path | None = None) -> Checkpoint:
+    """The checkpoint that `describe` described, its model without weights.
+
+    Args:
+        described: what `describe` gave, perhaps damaged or made up.
+        graph: the exported file that has the weights.
+
+    Raises:
+        SemboxError: it is not such a description.
+    """
+    _check_format(described)
+    config = from_mapping(ModelConfig, _parse(described, 'model'))
+    labels = SceneLabels.from_dict(_parse(described, 'labels'))
+    input_config = from_mapping(InputConfig, _parse(described, 'input'))
+    trained, recipe, metrics = (_parse(described, key) for key in ('trained', 'recipe', 'metrics'))
+    _check_names(labels)
+    with torch.device('meta'):
+        model = create_model(config).eval()  # shapes only: nothing is allocated before they are known to fit
+    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, graph)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -176,19 +207,13 @@ def _load(file: BinaryIO, header: FileHeader) -> Checkpoint:
     """Everything in the file, the cheap checks first."""
     described = header.metadata
     _check_format(described)
-    config = from_mapping(ModelConfig, _parse(described, 'model'))
-    labels = SceneLabels.from_dict(_parse(described, 'labels'))
-    input_config = from_mapping(InputConfig, _parse(described, 'input'))
-    trained, recipe, metrics = (_parse(described, key) for key in ('trained', 'recipe', 'metrics'))
-    _check_names(labels)
-    _check_plausible(config, header)
-    with torch.device('meta'):
-        model = create_model(config)  # shapes only: nothing is allocated before they are known to fit
-    _check_shapes(model, header.tensors)
+    _check_plausible(from_mapping(ModelConfig, _parse(described, 'model')), header)
+    checkpoint = parse_description(described)
+    _check_shapes(checkpoint.model, header.tensors)
     if digest_metadata(described) != described.get('sha256_metadata'):
         raise CheckpointError('sha256_metadata does not match the metadata; the file is damaged, copy it again')
-    _fill(model, _read_state(file, header, model))
-    return Checkpoint(model.eval(), config, labels, input_config, trained, recipe, metrics)
+    _fill(checkpoint.model, _read_state(file, header, checkpoint.model))
+    return checkpoint
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -84,7 +84,7 @@ class SemanticHead(nn.Module):
         self.classify = nn.ModuleList(nn.Conv2d(channels, classes, 1, bias=i == 0) for i in range(4))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """[c2, p3, p4, p5] to logits (B, K, H, W) at the size of the network's input."""
+        """[c2, p3, p4, p5] to logits (B, K, H / 4, W / 4) of a network input of (H, W)."""
         c2, p3, p4, p5 = features
         x32 = self.context_32(p5)
         x16 = self.context_16(p4) + upsample_bilinear(x32)
@@ -94,5 +94,4 @@ class SemanticHead(nn.Module):
         for classify, x in zip(list(self.classify)[2::-1], (x16, x8, x4), strict=True):
             logits = upsample_bilinear(logits) + classify(x)
         # Class planes from here on, also in a channels-last network: that is how argmax reads them.
-        logits = logits.contiguous(memory_format=torch.contiguous_format)
-        return upsample_bilinear(upsample_bilinear(logits))  # stride 4 to 2 to 1
+        return logits.contiguous(memory_format=torch.contiguous_format)

@@ -19,6 +19,7 @@ from sembox_ros.models.encoder import EfficientNetEncoder
 from sembox_ros.models.folding import merge_convolutions
 from sembox_ros.models.layers import SeparableConv
 from sembox_ros.models.sembox import NetworkOutput, SemanticBoxNet
+from sembox_ros.ops.resize import plan_axis
 
 CANVAS_HW = (768, 768)
 BRANCH_HW = (96, 96)  # stride 8: where the three branches end
@@ -125,12 +126,22 @@ class FrameClassifier(nn.Module):
 
 
 class FoldedFrameClassifier(nn.Module):
-    """`FrameClassifier` collapsed: the 1x1 mix before the upsampling, all that follows it as one 7x7 convolution.
+    """`FrameClassifier` collapsed, up to its last two resizes, in a third of the multiply-adds of a 7x7 convolution.
 
     Bilinear resizing is linear, acts on every channel alike, and its weights sum to one: it changes places with any
-    1x1 convolution, bias included. The unpadded 3x3 convolutions and the 1x1 classifier are then neighbours, and a
-    convolution of convolutions is one convolution.
+    1x1 convolution, bias included. So the mix runs before the upsampling, and the unpadded 3x3 convolutions and the
+    1x1 classifier become neighbours, that is, one 7x7 convolution.
+
+    That convolution needs 256 channels at 256x256 to give 20. Its 49 taps are 49 small 1x1 convolutions, which change
+    places with the upsampling too: they run at 96x96, and what is left, shifting and resizing their sums, is one matrix
+    for columns and one for rows, the product of the resize's matrix with each shift.
+
+    Args:
+        source: what is collapsed.
     """
+
+    columns: Tensor
+    rows: Tensor
 
     def __init__(self, source: FrameClassifier) -> None:
         super().__init__()
@@ -138,13 +149,29 @@ class FoldedFrameClassifier(nn.Module):
         collapsed: nn.Module = source.classify
         for conv in reversed(source.spread):  # from the end, where the channels are few
             collapsed = merge_convolutions(conv, collapsed)
-        self.collapsed = collapsed
+        assert isinstance(collapsed, nn.Conv2d)
+        assert collapsed.bias is not None
+        self.classes, size = collapsed.out_channels, collapsed.kernel_size[0]
+        self.taps = nn.Conv2d(collapsed.in_channels, size * size * self.classes, 1, bias=False)
+        # Channels in the order (column of the kernel, row of the kernel, class).
+        self.taps.weight = nn.Parameter(collapsed.weight.permute(3, 2, 0, 1).flatten(0, 2)[:, :, None, None])
+        self.bias = nn.Parameter(collapsed.bias[:, None, None])
+        for name, source_size, target_size in zip(('rows', 'columns'), BRANCH_HW, MIXED_HW, strict=True):
+            resize = plan_axis(source_size, (), source_size, target_size, torch.device('cpu')).matrix  # (256, 96)
+            shifted = torch.stack([resize[d : target_size - size + 1 + d] for d in range(size)])  # (7, 250, 96)
+            self.register_buffer(name, shifted.to(collapsed.weight.dtype))
+        self.columns = self.columns.permute(1, 2, 0).flatten(1)  # (250, 96 x 7): column by column of the map
+        self.rows = self.rows.permute(1, 2, 0).flatten(1)
 
     def forward(self, branches: Sequence[Tensor]) -> Tensor:
-        """As `FrameClassifier.forward`. The three maps have one size, so that one convolution mixes them all."""
-        mixed = self.mix(torch.cat(list(branches), dim=1))  # (B, channels, 96, 96)
-        logits = self.collapsed(_resize(mixed, MIXED_HW))  # (B, K, 250, 250)
-        return _resize(_resize(logits, CLASSIFIED_HW), FRAME_HW)
+        """[stride 32, 16, 8], each (B, channels, 96, 96), to logits (B, K, 250, 250)."""
+        maps = self.taps(self.mix(torch.cat(list(branches), dim=1))).permute(0, 2, 3, 1)  # (B, 96, 96, 7 7 K)
+        count, height = maps.shape[0], maps.shape[1]
+        maps = self.columns @ maps.reshape(count, height, self.columns.shape[1], -1)  # (B, 96, 250, 7 K)
+        width = maps.shape[2]
+        maps = maps.reshape(count, height, width, -1, self.classes).transpose(2, 3)  # (B, 96, 7, 250, K)
+        logits = self.rows @ maps.reshape(count, self.rows.shape[1], width * self.classes)
+        return logits.reshape(count, -1, width, self.classes).permute(0, 3, 1, 2) + self.bias
 
 
 class FrameSemanticHead(nn.Module):
@@ -170,7 +197,7 @@ class FrameSemanticHead(nn.Module):
         self.classifier = FrameClassifier(channels, classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """[c2, p3, p4, p5] (c2 is not read) to logits (B, K, 512, 1024)."""
+        """[c2, p3, p4, p5] (c2 is not read) to logits (B, K, 512, 1024), folded (B, K, 250, 250)."""
         _, p3, p4, p5 = features
         x32 = _resize(self.context_32(p5), p4.shape[2:])
         x16 = self.context_16(p4)
@@ -190,7 +217,7 @@ class SemanticBoxNetV1(SemanticBoxNet):
             images: (B, 3, 768, 768) normalised float images.
 
         Returns:
-            Boxes on the canvas; `semantic_logits` (B, K, 512, 1024) cover the whole frame.
+            Boxes on the canvas; `semantic_logits` (B, K, 512, 1024), folded (B, K, 250, 250), cover the whole frame.
 
         Raises:
             InputError: another shape.
@@ -199,6 +226,10 @@ class SemanticBoxNetV1(SemanticBoxNet):
             height, width = images.shape[2:]
             raise InputError(f'images: expected (B, 3, 768, 768), got {height}x{width}; this network has one size')
         return super().forward(images)
+
+    def semantic_sizes(self, logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """As `SemanticBoxNet.semantic_sizes`: none for the frame's logits, two from those of the folded network."""
+        return () if tuple(logits_hw) == FRAME_HW else (CLASSIFIED_HW, FRAME_HW)
 
 
 def create_semanticboxnet_v1(config: ModelConfig) -> SemanticBoxNetV1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
 from sembox_ros.models.encoder import EfficientNetEncoder
 from sembox_ros.models.semantic_head import SemanticHead
+from sembox_ros.ops.resize import resize_through
 
 SEMANTIC_LEVELS = 3  # p3, p4, p5 are what the semantic head reads
 
@@ -22,7 +23,8 @@ class NetworkOutput(NamedTuple):
     Attributes:
         class_logits: (B, A, K) before the sigmoid, anchors in the order of `ops.anchors.create_anchors`.
         box_regression: (B, A, 4) dx, dy, dw, dh against the anchors.
-        semantic_logits: (B, K, H, W) before the softmax; None from a network that only detects.
+        semantic_logits: (B, K, h, w) before the softmax, smaller than the input: `semantic_sizes` of the network says
+            how they are resized. None from a network that only detects.
     """
 
     class_logits: Tensor
@@ -87,6 +89,33 @@ class SemanticBoxNet(nn.Module):
         semantic = pyramid if self.semantic_neck is None else self.semantic_neck((c3, c4, c5))
         class_logits, box_regression = self.box_head(pyramid)
         return NetworkOutput(class_logits, box_regression, self.semantic_head((c2, *semantic[:SEMANTIC_LEVELS])))
+
+    def semantic_sizes(self, logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """What semantic logits of a size are resized to, bilinear and one after the other, until they cover the input.
+
+        Whoever wants masks leaves that to `ops.resize`, which never makes logits of full size.
+        """
+        height, width = logits_hw
+        return (2 * height, 2 * width), (4 * height, 4 * width)
+
+
+def resize_semantic(network: Any, output: NetworkOutput) -> NetworkOutput:
+    """The output with its semantic logits at the size that they stand for, for losses and comparisons.
+
+    Args:
+        network: that gave it; has `semantic_sizes` as `SemanticBoxNet` where it has semantics.
+        output: of the network or of its folded copy.
+    """
+    logits = output.semantic_logits
+    if logits is None:
+        return output
+    return output._replace(semantic_logits=resize_through(logits, semantic_sizes(network, logits)))
+
+
+def semantic_sizes(network: Any, logits: Tensor) -> tuple[tuple[int, int], ...]:
+    """What semantic logits (..., h, w) of a network are resized to; see `SemanticBoxNet.semantic_sizes`."""
+    sizes: tuple[tuple[int, int], ...] = network.semantic_sizes((logits.shape[-2], logits.shape[-1]))
+    return sizes
 
 
 def create_sembox(config: ModelConfig) -> SemanticBoxNet:

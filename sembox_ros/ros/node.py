@@ -120,16 +120,22 @@ class SemboxNode(LifecycleNode):
         config, logger = self.config, self.get_logger()
         start = time.perf_counter()
         predictor = Predictor.from_checkpoint(
-            config.checkpoint or None, device=config.device, precision=config.precision, threads=config.threads
+            config.checkpoint or None,
+            device=config.device,
+            engine=config.engine,
+            precision=config.precision,
+            threads=config.threads,
         )
         checkpoint = predictor.checkpoint
         height, width = checkpoint.input.size_hw
         # The first run of a network is slow (memory, kernel choice); no camera frame should pay for it.
         predictor.predict([np.zeros((height, width, 3), np.uint8)], detection=config)
         logger.info(
-            f'{checkpoint.config.name} on {predictor.device}, input {height}x{width}, '
-            f'ready in {time.perf_counter() - start:.1f} s'
+            f'{checkpoint.config.name} on {predictor.device} by {predictor.engine.name} {predictor.engine.precision}, '
+            f'input {height}x{width}, ready in {time.perf_counter() - start:.1f} s'
         )
+        if predictor.measured:
+            logger.info(f'engine auto chose from: {", ".join(map(str, predictor.measured))}')
         if not checkpoint.trained:
             logger.warning('the weights are UNTRAINED: masks and boxes are meaningless; set checkpoint:=FILE')
         return predictor

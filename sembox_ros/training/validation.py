@@ -17,6 +17,7 @@ from sembox_ros.draw import draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import BoxScores, SemanticScores
 from sembox_ros.labels import SceneLabels
+from sembox_ros.models.sembox import semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.postprocess import decode_detections, decode_semantic
 from sembox_ros.types import Detections, Scene
@@ -154,5 +155,8 @@ def validate(
             if output.semantic_logits is not None:
                 logits = output.semantic_logits[index].float()
                 extent = input_config.semantic_extent
-                semantic, _ = decode_semantic(logits, placement, with_confidence=False, extent=extent)
+                sizes_hw = semantic_sizes(network, logits)
+                semantic, _ = decode_semantic(
+                    logits, placement, sizes_hw=sizes_hw, with_confidence=False, extent=extent
+                )
             grader.update(sample, semantic, detections)

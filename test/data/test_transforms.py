@@ -16,7 +16,7 @@ from sembox_ros.config import InputConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import AugmentConfig, Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import ConfigError, DatasetError
-from sembox_ros.inference.preprocess import preprocess
+from sembox_ros.inference.preprocess import Preprocessor
 from sembox_ros.ops.placement import Placement
 
 CAR = 13
@@ -238,7 +238,7 @@ def test_validation_feeds_the_network_what_inference_feeds_it(height: int, width
     config = InputConfig(size_hw=(128, 256), resize=resize, channel_order=order)
     image = noise(height, width)
     item = EvalTransform(config)(Sample(image=image, image_id='a'))
-    wanted = preprocess([image], [item.placement], config, device=torch.device('cpu'), dtype=torch.float32)
+    wanted = Preprocessor(config, device=torch.device('cpu'), dtype=torch.float32)([image], [item.placement])
     assert torch.equal(item.image, wanted[0])
 
 

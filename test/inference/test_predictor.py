@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.errors import CheckpointError, ConfigError, InputError
 from sembox_ros.inference import predictor as predictor_module
-from sembox_ros.inference.predictor import STAGES, Predictor, choose_device, choose_dtype
+from sembox_ros.inference.predictor import STAGES, Predictor, choose_device
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput
@@ -42,7 +42,7 @@ def restored_threads() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def predictor(tiny_checkpoint_path: Path) -> Predictor:
-    return Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', threads=1)
+    return Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', engine='torch', threads=1)
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +59,10 @@ def with_input(path: Path, **changes: Any) -> Predictor:
     """The tiny checkpoint with another input geometry."""
     checkpoint = load_checkpoint(path)
     return Predictor(
-        dataclasses.replace(checkpoint, input=dataclasses.replace(checkpoint.input, **changes)), device='cpu', threads=1
+        dataclasses.replace(checkpoint, input=dataclasses.replace(checkpoint.input, **changes)),
+        device='cpu',
+        engine='torch',
+        threads=1,
     )
 
 
@@ -127,13 +130,14 @@ def test_order_of_the_images_does_not_matter(
 
 def test_images_of_one_canvas_run_as_one_batch(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    plain = predictor._forward
+    plain = predictor.engine
 
     def watched(batch: torch.Tensor) -> Any:
         shapes.append(tuple(batch.shape))
         return plain(batch)
 
-    monkeypatch.setattr(predictor, '_forward', watched)
+    watched.device = plain.device  # type: ignore[attr-defined]
+    monkeypatch.setattr(predictor, 'engine', watched)
     predictor.predict([photo(120, 240), photo(128, 128), photo(60, 120), photo(64, 64)])
     assert shapes == [(2, 3, 128, 256), (2, 3, 128, 128)]
 
@@ -232,14 +236,6 @@ def test_device_is_chosen(monkeypatch: pytest.MonkeyPatch, count: int, name: str
     assert choose_device(name) == torch.device(expected)
 
 
-def test_precision_is_chosen_or_refused() -> None:
-    assert choose_dtype('auto', torch.device('cpu')) == torch.float32
-    assert choose_dtype('auto', torch.device('cuda')) == torch.float16
-    assert choose_dtype('bf16', torch.device('cpu')) == torch.bfloat16
-    with pytest.raises(ConfigError, match=r"precision: expected auto, fp32, fp16, bf16; got 'int8'"):
-        choose_dtype('int8', torch.device('cpu'))
-
-
 def test_wrong_device_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='device:'):
         Predictor.from_checkpoint(tmp_path / 'none.safetensors', device='abacus')
@@ -247,14 +243,14 @@ def test_wrong_device_is_refused_before_the_file_is_read(tmp_path: Path) -> None
 
 def test_missing_checkpoint_and_wrong_precision_are_refused(tmp_path: Path, tiny_checkpoint_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r'none\.safetensors'):
-        Predictor.from_checkpoint(tmp_path / 'none.safetensors', device='cpu')
+        Predictor.from_checkpoint(tmp_path / 'none.safetensors', device='cpu', engine='torch')
     with pytest.raises(ConfigError, match='precision:'):
-        Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', precision='int8')
+        Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', engine='torch', precision='int8')
 
 
 def test_no_path_means_the_bundled_checkpoint(tiny_checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor_module, 'load_bundled', lambda: load_checkpoint(tiny_checkpoint_path))
-    predictor = Predictor.from_checkpoint(device='cpu', threads=1)
+    predictor = Predictor.from_checkpoint(device='cpu', engine='torch', threads=1)
     assert predictor.labels.semantic == CITYSCAPES_19
     assert predictor.device == torch.device('cpu')
     assert predictor.device_memory_bytes() == 0
@@ -264,7 +260,7 @@ def test_no_path_means_the_bundled_checkpoint(tiny_checkpoint_path: Path, monkey
 def test_half_precision_runs_on_the_cpu(
     tiny_checkpoint_path: Path, images: list[np.ndarray], scenes: list[Scene], precision: str
 ) -> None:
-    half = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', precision=precision, threads=1)
+    half = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', engine='torch', precision=precision, threads=1)
     results = half.predict(images[:4], detection=ANY_BOX)
     for scene, size in zip(results, SIZES, strict=False):
         check_scene(scene, size)
@@ -292,8 +288,8 @@ def test_threads_are_set_for_torch(tiny_checkpoint_path: Path, monkeypatch: pyte
     monkeypatch.setattr(torch, 'set_num_threads', given.append)
     monkeypatch.setattr(predictor_module.os, 'cpu_count', lambda: 7)
     for threads in (3, 0):
-        Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', threads=threads)
-    assert given == [3, 7]
+        Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', engine='torch', threads=threads)
+    assert given == [3, 3, 7, 7]  # the engine's and the postprocessing's
 
 
 def test_anchors_of_ever_new_sizes_do_not_pile_up(predictor: Predictor) -> None:
@@ -306,7 +302,7 @@ def test_out_of_device_memory_is_explained(predictor: Predictor, monkeypatch: py
     def full(_batch: torch.Tensor) -> None:
         raise torch.cuda.OutOfMemoryError('CUDA out of memory.\nMore lines')
 
-    monkeypatch.setattr(predictor, '_model', full)
+    monkeypatch.setattr(predictor.engine, '_model', full)
     with pytest.raises(InputError, match=r'out of device memory with 1 image.* on a 128x256 canvas.*fp16') as caught:
         predictor.predict([photo(128, 256)])
     assert '\n' not in str(caught.value)
@@ -314,8 +310,8 @@ def test_out_of_device_memory_is_explained(predictor: Predictor, monkeypatch: py
 
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(tiny_checkpoint_path: Path, images: list[np.ndarray], scenes: list[Scene]) -> None:
-    exact = Predictor.from_checkpoint(tiny_checkpoint_path, device='cuda', precision='fp32')
-    half = Predictor.from_checkpoint(tiny_checkpoint_path, device='cuda')
+    exact = Predictor.from_checkpoint(tiny_checkpoint_path, device='cuda', engine='torch', precision='fp32')
+    half = Predictor.from_checkpoint(tiny_checkpoint_path, device='cuda', engine='torch')
     for result, rough, scene, size in zip(
         exact.predict(images, detection=ANY_BOX), half.predict(images, detection=ANY_BOX), scenes, SIZES, strict=True
     ):
@@ -346,6 +342,9 @@ class FixedNetwork(nn.Module):
         semantic_logits[:, 2, :, 64:] = 9.0
         return NetworkOutput(class_logits, torch.zeros(len(images), anchors, 4), semantic_logits)
 
+    def semantic_sizes(self, _logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        return ()
+
 
 def test_boxes_lie_on_the_fixed_canvas_and_semantics_cover_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = create_anchors((256, 256))
@@ -354,8 +353,8 @@ def test_boxes_lie_on_the_fixed_canvas_and_semantics_cover_the_whole_image(monke
     config = ModelConfig(name='semanticboxnet_v1', semantic_classes=20)
     geometry = InputConfig(size_hw=(256, 256), resize='letterbox_fixed', semantic_extent='image')
     labels = SceneLabels.linked_by_name(CITYSCAPES_20, COCO_90)
-    predictor = Predictor(Checkpoint(network, config, labels, geometry), device='cpu', threads=1)
-    monkeypatch.setattr(predictor, '_model', network)
+    predictor = Predictor(Checkpoint(network, config, labels, geometry), device='cpu', engine='torch', threads=1)
+    monkeypatch.setattr(predictor.engine, '_model', network)
     image = np.full((300, 600, 3), 200, np.uint8)
     (scene,) = predictor.predict([image])
     assert tuple(network.seen[0].shape) == (1, 3, 256, 256)  # not trimmed to 128 rows
@@ -383,6 +382,6 @@ def test_fixed_canvas_gives_what_the_trimmed_one_gives(tiny_checkpoint_path: Pat
 
 def test_network_runs_folded_and_the_checkpoint_keeps_its_norms(tiny_checkpoint_path: Path) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint_path)
-    predictor = Predictor(checkpoint, device='cpu', threads=1)
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in predictor._model.modules())
+    predictor = Predictor(checkpoint, device='cpu', engine='torch', threads=1)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in predictor.engine._model.modules())
     assert any(isinstance(part, nn.BatchNorm2d) for part in checkpoint.model.modules())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sembox_ros.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig
 from sembox_ros.errors import InputError
-from sembox_ros.inference.preprocess import check_image, preprocess
+from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.ops.placement import Placement, place_image
 
 CPU = torch.device('cpu')
@@ -17,7 +17,7 @@ CPU = torch.device('cpu')
 
 def run(image: np.ndarray, config: InputConfig, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Placement]:
     placement = place_image((image.shape[0], image.shape[1]), config.size_hw, config.resize)
-    return preprocess([image], [placement], config, device=CPU, dtype=dtype), placement
+    return Preprocessor(config, device=CPU, dtype=dtype)([image], [placement]), placement
 
 
 def constant(height: int, width: int, rgb: tuple[int, int, int] = (10, 100, 250)) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_images_of_several_sizes_share_a_canvas() -> None:
     config = InputConfig(size_hw=(128, 256))
     images = [constant(100, 200), constant(50, 99, (0, 0, 0)), constant(128, 256, (255, 255, 255))]
     placements = [place_image((i.shape[0], i.shape[1]), config.size_hw, config.resize) for i in images]
-    batch = preprocess(images, placements, config, device=CPU, dtype=torch.float32)
+    batch = Preprocessor(config, device=CPU, dtype=torch.float32)(images, placements)
     assert batch.shape == (3, 3, 128, 256)
     for index, image in enumerate(images):
         assert torch.equal(batch[index], run(image, config)[0][0])

@@ -17,7 +17,7 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import InputError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, resize_semantic
 from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.placement import Placement
@@ -82,7 +82,9 @@ class ModelContract:
         anchors = len(create_anchors(size_hw))
         shapes = [(2, anchors, DETECTION_CLASSES), (2, anchors, 4)]
         if subject.labels.semantic is not None:
-            shapes.append((2, SEMANTIC_CLASSES, *size_hw))
+            full = resize_semantic(subject.model, NetworkOutput(*outputs))
+            assert full.semantic_logits.shape == (2, SEMANTIC_CLASSES, *size_hw)
+            shapes.append((2, SEMANTIC_CLASSES, size_hw[0] // 4, size_hw[1] // 4))
         assert [tuple(tensor.shape) for tensor in outputs] == shapes
         for tensor in outputs:
             assert tensor.dtype == torch.float32
@@ -159,7 +161,8 @@ class ModelContract:
         assert np.isfinite(found.boxes_xyxy).all()
         assert np.isfinite(found.scores).all()
         for logits in semantic:
-            ids, _ = decode_semantic(logits[0], placement, with_confidence=True)
+            sizes_hw = subject.model.semantic_sizes(tuple(logits.shape[2:]))
+            ids, _ = decode_semantic(logits[0], placement, sizes_hw=sizes_hw, with_confidence=True)
             assert ids.max() < SEMANTIC_CLASSES
 
     @pytest.mark.parametrize(

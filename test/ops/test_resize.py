@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sembox_ros.ops import resize
-from sembox_ros.ops.resize import fit_within, resize_argmax
+from sembox_ros.ops.resize import fit_within, plan_axis, resize_argmax, resize_through
 
+Size = tuple[int, int] | None
+Sizes = tuple[tuple[int, int], ...]
 SIZES = [(64, 96), (128, 192), (33, 47), (1, 1), (1, 200), (97, 2), (32, 48), (32, 100), (70, 48), (5, 300)]
 
 
@@ -16,19 +18,39 @@ def smooth_logits(classes: int = 7, height: int = 32, width: int = 48, seed: int
     return torch.randn(classes, height, width, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def reference(logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-    """All logits at full size, in double precision."""
-    return F.interpolate(logits.double()[None], size=size_hw, mode='bilinear', align_corners=False)[0]
+def argmax(
+    logits: torch.Tensor,
+    size_hw: tuple[int, int],
+    *,
+    with_confidence: bool,
+    sizes_hw: Sizes = (),
+    window_hw: Size = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    window_hw = window_hw or (tuple(logits.shape[1:]), *sizes_hw)[-1]
+    rows, columns = (
+        plan_axis(logits.shape[i + 1], tuple(s[i] for s in sizes_hw), window_hw[i], size_hw[i], torch.device('cpu'))
+        for i in range(2)
+    )
+    return resize_argmax(logits, rows, columns, with_confidence=with_confidence)
+
+
+def reference(
+    logits: torch.Tensor, size_hw: tuple[int, int], sizes_hw: Sizes = (), window_hw: Size = None
+) -> torch.Tensor:
+    """All logits at full size, in double precision, one resize after the other."""
+    full = resize_through(logits.double()[None], sizes_hw)
+    height, width = window_hw or full.shape[2:]
+    return F.interpolate(full[:, :, :height, :width], size=size_hw, mode='bilinear', align_corners=False)[0]
 
 
 @pytest.mark.parametrize('size_hw', SIZES)
 def test_classes_agree_with_interpolate_and_argmax(size_hw: tuple[int, int]) -> None:
     logits = smooth_logits()
-    full = reference(logits, size_hw)
-    ids, confidence = resize_argmax(logits, size_hw, with_confidence=False)
+    ids, confidence = argmax(logits, size_hw, with_confidence=False)
     assert confidence is None
     assert ids.dtype == torch.uint8
     assert ids.shape == size_hw
+    full = reference(logits, size_hw)
     best = full.topk(2, dim=0).values
     tied = best[0] - best[1] < 1e-4
     assert tied.float().mean() < 0.01
@@ -36,50 +58,87 @@ def test_classes_agree_with_interpolate_and_argmax(size_hw: tuple[int, int]) -> 
 
 
 @pytest.mark.parametrize('size_hw', SIZES)
-def test_confidence_is_the_softmax_of_the_winner(size_hw: tuple[int, int]) -> None:
+def test_evaluated_confidence_is_the_softmax_of_the_winner(
+    monkeypatch: pytest.MonkeyPatch, size_hw: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(resize, 'CERTAIN', 1.1)  # nothing is
     logits = smooth_logits()
     probability = reference(logits, size_hw).softmax(dim=0).amax(dim=0) * 255
-    confidence = resize_argmax(logits, size_hw, with_confidence=True)[1]
+    confidence = argmax(logits, size_hw, with_confidence=True)[1]
     assert confidence is not None
     assert confidence.dtype == torch.uint8
     assert (confidence.double() - probability).abs().max() <= 0.51
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_chain_of_resizes_and_any_crop_agree_with_doing_them_one_by_one(data: st.DataObject) -> None:
+    side = st.integers(1, 24)
+    source_hw = data.draw(st.tuples(side, side))
+    sizes_hw = tuple(data.draw(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=2)))
+    last_hw = (source_hw, *sizes_hw)[-1]
+    window_hw = tuple(data.draw(st.integers(1, s)) for s in last_hw)
+    size_hw = data.draw(st.tuples(st.integers(1, 80), st.integers(1, 80)))
+    smooth = data.draw(st.booleans())
+    logits = smooth_logits(4, *source_hw, seed=data.draw(st.integers(0, 99)))
+    if smooth:  # large regions of one class, most of which are not evaluated
+        logits = resize_through(smooth_logits(4, 3, 3)[None], [source_hw])[0] * 4
+    ids, confidence = argmax(logits, size_hw, with_confidence=True, sizes_hw=sizes_hw, window_hw=window_hw)
+    full = reference(logits, size_hw, sizes_hw, window_hw)
+    best = full.topk(2, dim=0).values
+    clear = best[0] - best[1] > 1e-4
+    assert torch.equal(ids[clear].long(), full.argmax(dim=0)[clear])
+    assert confidence is not None
+    assert ((confidence.double() - full.softmax(dim=0).amax(dim=0) * 255).abs()[clear] < 64).all()
+
+
+def test_plan_is_the_matrix_of_all_resizes() -> None:
+    plan = plan_axis(16, (32, 64), 50, 101, torch.device('cpu'))
+    values = torch.randn(16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = F.interpolate(values[None, None], size=32, mode='linear')
+    wanted = F.interpolate(F.interpolate(wanted, size=64, mode='linear')[..., :50], size=101, mode='linear')[0, 0]
+    assert torch.allclose(plan.matrix.double() @ values, wanted, atol=1e-6)
+    assert torch.allclose(plan.matrix.sum(dim=1), torch.ones(101))
+    assert (plan.matrix >= 0).all()
+    members = {int(p) for source in plan.used.nonzero() for p in plan.pixels[source].flatten()}
+    assert members == set(range(101))
+
+
 @pytest.mark.parametrize('values', [1, 700, 3000])
 @pytest.mark.parametrize('size_hw', [(97, 90), (32, 90)])
-def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, values: int, size_hw: tuple[int, int]) -> None:
+def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, values: int, size_hw: tuple[int, int]) -> None:
     logits = smooth_logits()
-    whole = resize_argmax(logits, size_hw, with_confidence=True)
-    monkeypatch.setattr(resize, 'STRIP_VALUES', values)
-    strips = resize_argmax(logits, size_hw, with_confidence=True)
-    assert torch.equal(whole[0], strips[0])
-    assert torch.equal(whole[1], strips[1])
+    whole = argmax(logits, size_hw, with_confidence=True)
+    monkeypatch.setattr(resize, 'CHUNK_VALUES', values)
+    chunks = argmax(logits, size_hw, with_confidence=True)
+    assert torch.equal(whole[0], chunks[0])
+    assert torch.equal(whole[1], chunks[1])
 
 
-def test_no_tensor_grows_with_classes_times_output_area(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest maximum ever taken is over one strip, not over all resized logits."""
+@pytest.mark.parametrize('flat', [True, False])
+def test_no_tensor_grows_with_classes_times_output_area(monkeypatch: pytest.MonkeyPatch, flat: bool) -> None:
+    """Noise is evaluated in chunks of bounded size; where one class wins everywhere, nothing is evaluated at all."""
     seen: list[int] = []
-    plain_lerp = torch.lerp
+    plain = torch.bmm
 
-    def watched(start: torch.Tensor, end: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        seen.append(start.numel())
-        return plain_lerp(start, end, weight)
+    def watched(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        values = plain(first, second)
+        seen.append(values.numel())
+        return values
 
-    monkeypatch.setattr(torch, 'lerp', watched)
-    monkeypatch.setattr(resize, 'STRIP_VALUES', 50_000)
-    ids, _ = resize_argmax(smooth_logits(20, 16, 16), (500, 600), with_confidence=False)
+    logits = smooth_logits(20, 16, 16)
+    if flat:
+        logits[3] += 100
+    monkeypatch.setattr(torch, 'bmm', watched)
+    monkeypatch.setattr(resize, 'CHUNK_VALUES', 50_000)
+    ids, _ = argmax(logits, (500, 600), with_confidence=False)
     assert ids.shape == (500, 600)
-    assert sum(seen) == 20 * 500 * 600
-    assert max(seen) <= 50_000
-
-
-def test_reads_a_part_of_larger_logits() -> None:
-    """The postprocessing hands in a crop, which is not contiguous."""
-    logits = smooth_logits(5, 40, 60)
-    crop = logits[:, :20, :30]
-    assert not crop.is_contiguous()
-    expected = resize_argmax(crop.clone(), (50, 70), with_confidence=False)[0]
-    assert torch.equal(resize_argmax(crop, (50, 70), with_confidence=False)[0], expected)
+    if flat:
+        assert not seen
+        assert (ids == 3).all()
+    else:
+        assert sum(seen) > 20 * 400 * 500
+        assert max(seen) <= 50_000
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -88,7 +147,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     full = reference(logits, (64, 96))
     best = full.topk(2, dim=0).values
     clear = best[0] - best[1] > 0.2
-    ids, confidence = resize_argmax(logits, (64, 96), with_confidence=True)
+    ids, confidence = argmax(logits, (64, 96), with_confidence=True)
     assert torch.equal(ids[clear].long(), full.argmax(dim=0)[clear])
     assert confidence is not None
     assert (confidence.double() - full.softmax(dim=0).amax(dim=0) * 255).abs().max() < 8
@@ -98,7 +157,7 @@ def test_non_finite_logits_give_valid_ids() -> None:
     logits = smooth_logits(5)
     logits[2, :10] = torch.nan
     logits[1, 20:] = torch.inf
-    ids, confidence = resize_argmax(logits, (64, 100), with_confidence=True)
+    ids, confidence = argmax(logits, (64, 100), with_confidence=True)
     assert int(ids.max()) < 5
     assert confidence is not None
     assert int(confidence[:18].max()) == 0  # no probability where there is none
@@ -107,7 +166,7 @@ def test_non_finite_logits_give_valid_ids() -> None:
 def test_class_254_fits_uint8() -> None:
     logits = torch.zeros(255, 2, 2)
     logits[254] = 9
-    assert resize_argmax(logits, (3, 3), with_confidence=False)[0].unique().tolist() == [254]
+    assert argmax(logits, (3, 3), with_confidence=False)[0].unique().tolist() == [254]
 
 
 @settings(deadline=None)

@@ -179,7 +179,7 @@ def test_unknown_sources_are_refused():
 
 
 def test_imported_efficientdet_drives_the_predictor(d0_state: dict[str, Tensor]):
-    predictor = Predictor(import_state(d0_state, 'efficientdet-d0'), device='cpu')
+    predictor = Predictor(import_state(d0_state, 'efficientdet-d0'), device='cpu', engine='torch')
     image = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
     [scene] = predictor.predict([image], detection=DetectionConfig(score_threshold=0.05, max_detections=7))
     assert scene.semantic is None
@@ -196,7 +196,8 @@ def test_anchor_scale_reaches_the_boxes(d0_state: dict[str, Tensor]):
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     thresholds = DetectionConfig(score_threshold=0.05, max_detections=1, nms_iou_threshold=1.0)
     first, second = (
-        Predictor(c, device='cpu').predict([image], detection=thresholds)[0].detections for c in (checkpoint, larger)
+        Predictor(c, device='cpu', engine='torch').predict([image], detection=thresholds)[0].detections
+        for c in (checkpoint, larger)
     )
     assert first.scores[0] == second.scores[0]
     assert not np.array_equal(first.boxes_xyxy, second.boxes_xyxy)
