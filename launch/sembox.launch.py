@@ -16,7 +16,10 @@ FROM_PARAMS_FILE = ''  # an argument left at this leaves the parameter to the fi
 
 def create_node(context: LaunchContext) -> list[Node]:
     """The node, with those parameters on top of the file that were given as launch arguments."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ('checkpoint', 'device')}
+    given = {name: LaunchConfiguration(name).perform(context) for name in ('checkpoint', 'device', 'cameras')}
+    changed: dict[str, str | list[str]] = {name: text for name, text in given.items() if text != FROM_PARAMS_FILE}
+    if 'cameras' in changed:
+        changed['cameras'] = [name.strip() for name in given['cameras'].split(',')]
     return [
         Node(
             package='sembox_ros',
@@ -25,7 +28,7 @@ def create_node(context: LaunchContext) -> list[Node]:
             output='screen',
             parameters=[
                 ParameterFile(LaunchConfiguration('params_file'), allow_substs=False),
-                {name: value for name, value in given.items() if value != FROM_PARAMS_FILE},
+                changed,
             ],
             remappings=[('image', LaunchConfiguration('image'))],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
@@ -38,7 +41,16 @@ def generate_launch_description() -> LaunchDescription:
     config = Path(get_package_share_directory('sembox_ros')) / 'config'
     argument = LaunchConfiguration
     arguments = [
-        DeclareLaunchArgument('image', default_value='image', description='Image topic (raw or compressed) to look at'),
+        DeclareLaunchArgument(
+            'image',
+            default_value='image',
+            description='Image topic (raw or compressed) to look at; without meaning where there are named cameras',
+        ),
+        DeclareLaunchArgument(
+            'cameras',
+            default_value=FROM_PARAMS_FILE,
+            description='Names of cameras, with commas; each has its <camera>/image; empty: as the params file says',
+        ),
         DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics'),
         DeclareLaunchArgument(
             'checkpoint',

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import sys
 import types
 import typing
@@ -22,6 +23,8 @@ from sembox_ros.errors import ConfigError
 # IMAGENET statistics, on RGB scaled to 0..1 (what torchvision's and EfficientNet's weights were trained with).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_CAMERA_NAME = re.compile(r'[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 SIZE_DIVISOR = 128  # p7's stride: every pyramid level then halves exactly
 
@@ -69,7 +72,8 @@ def check_value(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
     if isinstance(plain, types.UnionType) or not isinstance(plain, type):
         return value
     if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
-        raise ConfigError(f'{name}: expected {plain.__name__}, got {type(value).__name__} {value!r}')
+        wanted = 'list or tuple' if plain is tuple else plain.__name__
+        raise ConfigError(f'{name}: expected {wanted}, got {type(value).__name__} {value!r}')
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f'{name}: expected a finite number, got {value}')
     low, high = limits.get('minimum'), limits.get('maximum')
@@ -205,6 +209,14 @@ class NodeConfig(DetectionConfig):
         choices=('auto', 'fp32', 'fp16', 'bf16'),
     )
     threads: int = option(0, 'CPU threads of the network; 0: as many as cores', minimum=0, maximum=512)
+    cameras: tuple[str, ...] = option(
+        (), 'names of cameras, each with its own <camera>/image and outputs; empty: one camera, without a name'
+    )
+    max_batch: int = option(8, 'most frames that the network takes at once', minimum=1, maximum=64)
+    batch_window_ms: float = option(
+        5.0, 'longest time that the first frame of a batch waits for those of the other cameras', minimum=0.0,
+        maximum=1000.0, dynamic=True,
+    )  # fmt: skip
     input_transport: str = option(
         'auto',
         'raw: Image; compressed: CompressedImage; auto: whichever is published',
@@ -226,6 +238,18 @@ class NodeConfig(DetectionConfig):
         0.5, 'weight of the class colours in the overlay', minimum=0.0, maximum=1.0, dynamic=True
     )
     diagnostics_period_s: float = option(1.0, 'time between two messages on /diagnostics', minimum=0.1, maximum=60.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.cameras:
+            if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
+                raise ConfigError(
+                    'cameras: expected relative topic names (letters, digits and underscores, parts joined by /, no '
+                    f'part beginning with a digit), got {name!r}'
+                )
+        twice = [name for name in dict.fromkeys(self.cameras) if self.cameras.count(name) > 1]
+        if twice:
+            raise ConfigError(f'cameras: expected every name once, got {", ".join(twice)} more than once')
 
 
 def find_shared(relative: str) -> Path | None:

@@ -64,6 +64,11 @@ def test_limits_are_inclusive_and_named(kind: type, field: dataclasses.Field[Any
         (NodeConfig, {'autostart': 'true'}, ('autostart', 'bool', 'str')),
         (NodeConfig, {'device': 0}, ('device', 'str', 'int')),
         (NodeConfig, {'precision': 'fp61'}, ('precision', 'auto, fp32, fp16, bf16', 'fp61', 'did you mean fp16?')),
+        (NodeConfig, {'cameras': 'front'}, ('cameras', 'list', 'str', 'front')),
+        (NodeConfig, {'cameras': ('front', 1)}, ('cameras', 'relative', '1')),
+        (NodeConfig, {'cameras': ('a', 'b/c', 'a', 'b/c')}, ('cameras', 'once', 'a, b/c')),
+        (NodeConfig, {'cameras': tuple('ab') * 40}, ('cameras', 'once')),
+        (NodeConfig, {'max_batch': 2.0}, ('max_batch', 'int', 'float')),
         (NodeConfig, {'input_transport': 'zzz'}, ('input_transport', 'auto, raw, compressed', 'zzz')),
         (InputConfig, {'resize': 'Letterbox'}, ('resize', 'did you mean letterbox?')),
         (InputConfig, {'channel_order': 'gbr'}, ('channel_order', 'rgb, bgr')),
@@ -90,6 +95,21 @@ def test_wrong_value_is_refused_with_its_name(kind: type, values: dict[str, Any]
     assert '\n' not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['', '/front', 'front/', 'a//b', '1st', 'a/2', 'left camera', '~/front', 'a-b', 'kä', 'a\n', '{node}', 'a.b'],
+)
+def test_a_camera_name_that_is_no_relative_topic_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r'^cameras: expected relative topic names') as caught:
+        NodeConfig(cameras=('front', name))
+    assert repr(name) in str(caught.value)
+
+
+@given(st.lists(st.from_regex(r'\A[a-zA-Z_][a-zA-Z0-9_]*(/[a-zA-Z_][a-zA-Z0-9_]*){0,2}\Z'), max_size=5, unique=True))
+def test_camera_names_keep_their_order(names: list[str]) -> None:
+    assert from_mapping(NodeConfig, {'cameras': names}).cameras == tuple(names)
 
 
 def test_int_becomes_float_where_a_float_is_wanted() -> None:

@@ -13,7 +13,7 @@ from sembox_ros.cli import COMMANDS
 from sembox_ros.config import InputConfig, NodeConfig
 from sembox_ros.data.transforms import AugmentConfig
 from sembox_ros.ros.outputs import FRAME_TOPICS, LABEL_TOPICS
-from sembox_ros.ros.worker import OUTCOMES
+from sembox_ros.ros.statistics import OUTCOMES
 from sembox_ros.training.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -131,7 +131,7 @@ def _argmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     best = logits[0].nan_to_num(nan=-torch.inf)
     ids = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
     for index, plane in enumerate(logits[1:], start=1):
-        ids.masked_fill_(plane > best, index)
+        ids = torch.maximum(ids, (plane > best).view(torch.uint8) * index)  # the index only grows
         best = torch.fmax(best, plane)
     return ids, best
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from sembox_ros.ros.worker import FrameStatistics
+from sembox_ros.ros.statistics import FrameStatistics
 
 
 @dataclass
 class HealthMonitor:
-    """Turns statistics into a DiagnosticArray; remembers the last failure count to tell new failures from old.
+    """Turns statistics into a DiagnosticArray; remembers the last failure counts to tell new failures from old.
 
     Attributes:
         name: full name of the node.
@@ -24,40 +26,66 @@ class HealthMonitor:
     name: str
     device: str
     trained: bool
-    _failed_before: int = 0
+    _failed_before: Counter[str] = field(default_factory=Counter)
 
     def report(
-        self, statistics: FrameStatistics, *, stamp: Time, state: str, device_memory_bytes: int
+        self,
+        total: FrameStatistics,
+        cameras: Mapping[str, FrameStatistics],
+        *,
+        stamp: Time,
+        states: Mapping[str, str],
+        device_memory_bytes: int,
     ) -> DiagnosticArray:
-        """One status with counts, latencies in milliseconds and memory in MiB.
+        """One status for the node, and one for each camera that has a name.
 
-        WARN while frames keep failing or the weights are untrained, else OK.
+        The node's holds all counts, latencies in milliseconds and memory in MiB; a camera's, its own counts and
+        latencies. WARN while frames keep failing or, for the node, while the weights are untrained; else OK.
+
+        Args:
+            total: of all cameras.
+            cameras: name -> statistics; the name is empty for the only camera of a node without names.
+            stamp: time of the report.
+            states: camera -> state in words; '' is the node's.
+            device_memory_bytes: what the network holds on its device.
         """
+        memory = {
+            'resident_memory_mib': f'{resident_memory_bytes() / 2**20:.0f}',
+            'device_memory_mib': f'{device_memory_bytes / 2**20:.0f}',
+        }
+        node = self._status('frames', total, states[''], {'device': self.device}, memory)
+        if node.level == DiagnosticStatus.OK and not self.trained:
+            node.level = DiagnosticStatus.WARN
+            node.message = f'{states[""]}; weights are untrained, outputs are meaningless'
+        named = [name for name in cameras if name]
+        array = DiagnosticArray(
+            status=[node, *(self._status(f'frames of {name}', cameras[name], states[name], {}, {}) for name in named)]
+        )
+        array.header.stamp = stamp
+        return array
+
+    def _status(
+        self, title: str, statistics: FrameStatistics, state: str, before: dict[str, str], after: dict[str, str]
+    ) -> DiagnosticStatus:
         counts = statistics.counts()
-        new_failures = counts['failed'] - self._failed_before
-        self._failed_before = counts['failed']
+        new_failures = counts['failed'] - self._failed_before[title]
+        self._failed_before[title] = counts['failed']
         level, message = DiagnosticStatus.OK, state
         if new_failures > 0:
             level = DiagnosticStatus.WARN
             message = f'{new_failures} frame(s) failed since the last report: {statistics.last_failure}'
-        elif not self.trained:
-            level, message = DiagnosticStatus.WARN, f'{state}; weights are untrained, outputs are meaningless'
-        values = {'state': state, 'device': self.device, **{k: str(v) for k, v in counts.items()}}
+        values = {'state': state, **before, **{k: str(v) for k, v in counts.items()}}
         for stage, percentiles in statistics.percentiles_ms().items():
             for label, value in zip(('p50', 'p95', 'p99'), percentiles, strict=True):
                 values[f'{stage}_{label}_ms'] = f'{value:.2f}'
-        values['resident_memory_mib'] = f'{resident_memory_bytes() / 2**20:.0f}'
-        values['device_memory_mib'] = f'{device_memory_bytes / 2**20:.0f}'
-        status = DiagnosticStatus(
+        values.update(after)
+        return DiagnosticStatus(
             level=level,
-            name=f'{self.name}: frames',
+            name=f'{self.name}: {title}',
             message=message,
             hardware_id=self.device,
             values=[KeyValue(key=k, value=v) for k, v in values.items()],
         )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = stamp
-        return array
 
 
 def resident_memory_bytes() -> int:

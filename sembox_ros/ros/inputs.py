@@ -26,7 +26,7 @@ class Source(NamedTuple):
 
 
 class ImageInput:
-    """Subscribes to `image` in the transport that is wanted or found.
+    """Subscribes to one camera's `image` in the transport that is wanted or found.
 
     raw:        `image` as sensor_msgs/Image.
     compressed: `image` or `image/compressed` as sensor_msgs/CompressedImage.
@@ -39,16 +39,19 @@ class ImageInput:
 
     Args:
         node: owns the subscription.
+        topic: relative name of the camera's images, before remapping.
         transport: raw, compressed or auto.
         callback: called with every Image or CompressedImage.
     """
 
-    def __init__(self, node: Node, transport: str, callback: Callable[[Image | CompressedImage], None]) -> None:
+    def __init__(
+        self, node: Node, topic: str, transport: str, callback: Callable[[Image | CompressedImage], None]
+    ) -> None:
         self._node = node
         self._callback = callback
         self._subscription: Subscription | None = None
         self._source: Source | None = None
-        topic = node.resolve_topic_name('image')
+        topic = node.resolve_topic_name(topic)
         nested = topic if topic.endswith('/compressed') else f'{topic}/compressed'
         raw, compressed = [(topic, Image)], [(topic, CompressedImage), (nested, CompressedImage)]
         candidates = {'raw': raw, 'compressed': compressed, 'auto': raw + compressed}[transport]

@@ -1,44 +1,47 @@
-"""The lifecycle node `sembox`: camera images in; masks, boxes and diagnostics out."""
+"""The lifecycle node `sembox`: images of one or several cameras in; masks, boxes and diagnostics out."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from sembox_ros.config import NodeConfig
-from sembox_ros.errors import ConfigError, InputError, SemboxError
+from sembox_ros.errors import ConfigError, SemboxError
 from sembox_ros.inference.predictor import Predictor
-from sembox_ros.ros.conversions import decode_image
 from sembox_ros.ros.diagnostics import HealthMonitor
 from sembox_ros.ros.inputs import ImageInput
-from sembox_ros.ros.outputs import SceneOutputs, needed_parts
+from sembox_ros.ros.outputs import SceneOutputs, topic_of
 from sembox_ros.ros.parameters import change_config, declare_parameters
-from sembox_ros.ros.worker import FrameStatistics, FrameWorker, Stopwatch
+from sembox_ros.ros.shutdown import ends_quietly
+from sembox_ros.ros.stages import SceneStages
+from sembox_ros.ros.statistics import FrameStatistics
+from sembox_ros.ros.worker import FrameWorker
 
-REPORT_PERIOD_S = 5.0  # between two log lines about the same kind of bad frame
 STOP_TIMEOUT_S = 1.0  # patience with the frame in flight when the process is told to end
 
 
 class SemboxNode(LifecycleNode):
-    """Runs the network on the newest image and publishes what it sees.
+    """Runs the network on the newest image of each camera and publishes what it sees.
 
     unconfigured --configure--> inactive --activate--> active, as in REP-2002's managed nodes. Configuring loads
-    the checkpoint and creates the publishers; activating subscribes and starts the worker thread. The executor
-    only ever stores messages; the worker converts, infers and publishes.
+    the checkpoint and creates the publishers; activating subscribes and starts the worker's threads. The executor
+    only ever stores messages; the worker decodes, infers and publishes. Without named cameras there is one, whose
+    name is empty.
 
     Raises:
         ConfigError: a parameter is unknown or its value is refused.
@@ -49,14 +52,26 @@ class SemboxNode(LifecycleNode):
         self.config: NodeConfig = declare_parameters(self)
         self._enabled = True
         self._predictor: Predictor | None = None
-        self._outputs: SceneOutputs | None = None
-        self._input: ImageInput | None = None
+        self._outputs: dict[str, SceneOutputs] = {}
+        self._inputs: dict[str, ImageInput] = {}
         self._worker: FrameWorker | None = None
         self._health: HealthMonitor | None = None
-        self._statistics = FrameStatistics()
-        self._reported: dict[str, float] = {}
+        self._total = FrameStatistics()
+        self._statistics: dict[str, FrameStatistics] = {}
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
+
+    def declare_parameters(
+        self, namespace: str, parameters: Sequence[tuple[Any, ...]], ignore_override: bool = False
+    ) -> list[Parameter]:
+        """As in rclpy, which calls it with all overrides, but an empty list is no error.
+
+        rcl cannot tell the type of a list without elements and hands it over as a parameter that is not set.
+        """
+        for _, *given in parameters:
+            if len(given) == 2 and given[0] is None:
+                given[1].dynamic_typing = True
+        return super().declare_parameters(namespace, parameters, ignore_override)
 
     # Lifecycle
 
@@ -68,8 +83,10 @@ class SemboxNode(LifecycleNode):
             self.get_logger().error(f'cannot configure: {error}')
             return TransitionCallbackReturn.FAILURE
         self._predictor = predictor
-        self._statistics = FrameStatistics()
-        self._outputs = SceneOutputs(self, predictor.labels)
+        cameras = self.config.cameras or ('',)
+        self._total = FrameStatistics()
+        self._statistics = {camera: FrameStatistics(self._total) for camera in cameras}
+        self._outputs = {camera: SceneOutputs(self, predictor.labels, camera) for camera in cameras}
         self._health = HealthMonitor(
             self.get_fully_qualified_name(), str(predictor.device), predictor.checkpoint.trained
         )
@@ -79,18 +96,29 @@ class SemboxNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera and start working."""
+        """Subscribe to the cameras and start working."""
         result = super().on_activate(state)
-        assert self._outputs is not None
-        self._outputs.publish_labels(self.config)
-        self._worker = FrameWorker(self._process, self._statistics)
-        self._input = ImageInput(self, self.config.input_transport, self._on_image)
-        self.get_logger().info(f'active; {self._input.description}')
+        assert self._predictor is not None
+        self._publish_labels()
+        stages = SceneStages(self, self._predictor, self._outputs, self._statistics, lambda: self.config)
+        self._worker = FrameWorker(
+            stages,
+            self._statistics,
+            max_batch=self.config.max_batch,
+            window_s=lambda: self.config.batch_window_ms * 1e-3,
+        )
+        self._inputs = {
+            camera: ImageInput(
+                self, topic_of(camera, 'image'), self.config.input_transport, partial(self._on_image, camera)
+            )
+            for camera in self._outputs
+        }
+        self.get_logger().info(f'active; {"; ".join(source.description for source in self._inputs.values())}')
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening and let the frame in flight finish."""
-        self._stop_input()
+        """Stop listening and let the frames in flight finish."""
+        self._stop_inputs()
         self.stop_worker(timeout_s=30.0)
         return super().on_deactivate(state)
 
@@ -101,7 +129,7 @@ class SemboxNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state."""
-        self._stop_input()
+        self._stop_inputs()
         self.stop_worker(timeout_s=STOP_TIMEOUT_S)
         self._release()
         return super().on_shutdown(state)
@@ -112,7 +140,7 @@ class SemboxNode(LifecycleNode):
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def stop_worker(self, timeout_s: float) -> bool:
-        """Stop the worker thread; False if a frame was still in flight after `timeout_s` seconds."""
+        """Stop the worker's threads; False if a frame was still in flight after `timeout_s` seconds."""
         worker, self._worker = self._worker, None
         return worker is None or worker.stop(timeout_s)
 
@@ -140,91 +168,34 @@ class SemboxNode(LifecycleNode):
             logger.warning('the weights are UNTRAINED: masks and boxes are meaningless; set checkpoint:=FILE')
         return predictor
 
-    def _stop_input(self) -> None:
-        if self._input is not None:
-            self._input.destroy()
-            self._input = None
+    def _stop_inputs(self) -> None:
+        for source in self._inputs.values():
+            source.destroy()
+        self._inputs = {}
+
+    def _publish_labels(self) -> None:
+        for outputs in self._outputs.values():
+            outputs.publish_labels(self.config)
 
     def _release(self) -> None:
-        if self._outputs is None:
+        if self._predictor is None:
             return
         self.destroy_timer(self._diagnostics_timer)
         self.destroy_service(self._enable_service)
         self.destroy_publisher(self._diagnostics)
-        self._outputs.destroy()
-        self._outputs = self._predictor = self._health = None
+        for outputs in self._outputs.values():
+            outputs.destroy()
+        self._outputs = {}
+        self._predictor = self._health = None
 
-    # Frames
-
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        """Executor thread: store the frame, nothing else."""
-        self._statistics.count('received')
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        """Store the frame, nothing else: the executor has to stay free for the next one."""
+        self._statistics[camera].count('received')
         worker = self._worker
         if worker is None or not self._enabled:
-            self._statistics.count('paused')
+            self._statistics[camera].count('paused')
         else:
-            worker.offer(message)
-
-    def _process(self, message: Image | CompressedImage, arrival: float) -> None:
-        """Worker thread: one frame from message to messages; whatever happens is counted and nothing is raised."""
-        try:
-            outcome = self._process_frame(message, arrival)
-        except InputError as error:
-            outcome = 'failed'
-            self._report_failure(str(error))
-        except Exception as error:  # a frame must never end the node
-            if not rclpy.ok(context=self.context):
-                return  # publishers vanish under a frame in flight when the process is told to end
-            outcome = 'failed'
-            self._report_failure(f'unexpected {type(error).__name__}: {error}')
-        self._statistics.count(outcome)
-
-    def _process_frame(self, message: Image | CompressedImage, arrival: float) -> str:
-        predictor, outputs, config = self._predictor, self._outputs, self.config
-        assert predictor is not None
-        assert outputs is not None
-        if self._is_stale(message, config.max_age_s):
-            return 'stale'
-        topics = outputs.wanted_topics()
-        if not topics:
-            return 'idle'
-        watch = Stopwatch()
-        watch.timings_ms['wait'] = (time.perf_counter() - arrival) * 1e3
-        with watch.stage('decode'):
-            image = decode_image(message, max_pixels=config.max_image_pixels, warn=self._warn_once)
-        [scene] = predictor.predict([image], detection=config, outputs=needed_parts(topics))
-        watch.timings_ms.update(scene.timings_ms)
-        with watch.stage('encode'):
-            messages = outputs.encode(topics, image, scene, message.header, config)
-        with watch.stage('publish'):
-            outputs.publish(messages)
-        watch.timings_ms['total'] = (time.perf_counter() - arrival) * 1e3
-        self._statistics.record(watch.timings_ms)
-        return 'processed'
-
-    def _is_stale(self, message: Image | CompressedImage, max_age_s: float) -> bool:
-        if max_age_s <= 0:
-            return False
-        now = self.get_clock().now()
-        age = now - Time.from_msg(message.header.stamp, clock_type=now.clock_type)
-        return age.nanoseconds > max_age_s * 1e9
-
-    def _report_failure(self, reason: str) -> None:
-        """Remember the reason and log it, but not more often than every few seconds for one kind of reason."""
-        self._statistics.last_failure = reason
-        kind = re.sub(r'\d+', '#', reason)
-        now = time.monotonic()
-        if now - self._reported.get(kind, -REPORT_PERIOD_S) >= REPORT_PERIOD_S:
-            if len(self._reported) > 100:  # hostile input must not grow memory
-                self._reported.clear()
-            self._reported[kind] = now
-            failed = self._statistics.counts()['failed'] + 1
-            self.get_logger().warning(f'bad frame dropped ({failed} so far): {reason}')
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._reported:
-            self._reported[text] = float('inf')
-            self.get_logger().warning(text)
+            worker.offer(camera, message)
 
     # Parameters, service, diagnostics
 
@@ -237,9 +208,8 @@ class SemboxNode(LifecycleNode):
 
     def _take_parameters(self, parameters: list[Parameter]) -> None:
         before, self.config = self.config, change_config(self.config, parameters, running=False)
-        active = self._worker is not None and self._outputs is not None
-        if active and before.score_threshold != self.config.score_threshold:
-            self._outputs.publish_labels(self.config)
+        if self._worker is not None and before.score_threshold != self.config.score_threshold:
+            self._publish_labels()
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -252,17 +222,27 @@ class SemboxNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         if self._health is None or self._predictor is None:
             return
-        state = 'inactive' if self._input is None else 'active' if self._enabled else 'paused'
-        if self._input is not None and not self._statistics.counts()['received']:
-            state = f'{state}, no image yet: {self._input.description}'
         self._diagnostics.publish(
             self._health.report(
+                self._total,
                 self._statistics,
                 stamp=self.get_clock().now().to_msg(),
-                state=state,
+                states={name: self._state_of(name) for name in ('', *self._statistics)},
                 device_memory_bytes=self._predictor.device_memory_bytes(),
             )
         )
+
+    def _state_of(self, camera: str) -> str:
+        """The state of one camera, or with an empty name of all, in words; says which images are missing."""
+        if not self._inputs:
+            return 'inactive'
+        state = 'active' if self._enabled else 'paused'
+        silent = [
+            source.description
+            for name, source in self._inputs.items()
+            if camera in ('', name) and not self._statistics[name].counts()['received']
+        ]
+        return f'{state}, no image yet: {"; ".join(silent)}' if silent else state
 
 
 def main(args: list[str] | None = None) -> None:
@@ -275,27 +255,22 @@ def main(args: list[str] | None = None) -> None:
     status = 0
     node = None
     idle = True
-    try:
-        node = SemboxNode()
-        if node.config.autostart and not node.autostart():
+    with ends_quietly():
+        try:
+            node = SemboxNode()
+            if node.config.autostart and not node.autostart():
+                status = 1
+            else:
+                executor = SingleThreadedExecutor()
+                executor.add_node(node)
+                executor.spin()
+        except ConfigError as error:
+            rclpy.logging.get_logger('sembox').fatal(str(error))
             status = 1
-        else:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            executor.spin()
-    except ConfigError as error:
-        rclpy.logging.get_logger('sembox').fatal(str(error))
-        status = 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():
-            raise  # else a signal invalidated ROS while the node was being made
-    finally:
-        if node is not None:
-            idle = node.stop_worker(STOP_TIMEOUT_S)
-            node.destroy_node()
-        rclpy.try_shutdown()
+        finally:
+            if node is not None:
+                idle = node.stop_worker(STOP_TIMEOUT_S)
+                node.destroy_node()
     sys.stdout.flush()
     sys.stderr.flush()
     if not idle:

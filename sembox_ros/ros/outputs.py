@@ -1,4 +1,4 @@
-"""The node's publishers, and which parts of a scene they need."""
+"""A camera's publishers, and which parts of a scene they need."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
 }
 SEGMENTATION_TOPICS = frozenset({MASK, CONFIDENCE, COLOR})  # a network that only detects does not publish them
 LABEL_TOPICS = (SEMANTIC_LABELS, DETECTION_LABELS)
+PICTURE_TOPICS = frozenset({COLOR, OVERLAY})  # for people, who can wait until robots have the rest
 
 _FRAME_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 _LABEL_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class SceneOutputs:
-    """All publishers of the node, made when it is configured.
+    """All publishers of one camera, made when the node is configured.
 
     Args:
         node: owns the publishers.
         labels: label sets of the checkpoint; without a semantic one, nothing below ``segmentation/`` is published.
+        camera: name that all topics begin with; empty for a node with only one camera.
     """
 
-    def __init__(self, node: LifecycleNode, labels: SceneLabels) -> None:
+    def __init__(self, node: LifecycleNode, labels: SceneLabels, camera: str = '') -> None:
         self._node = node
         self._labels = labels
         self._publishers: dict[str, Any] = {}
@@ -59,7 +61,7 @@ class SceneOutputs:
             kinds = {t: kind for t, kind in kinds.items() if t not in SEGMENTATION_TOPICS | {SEMANTIC_LABELS}}
         for topic, (kind, qos) in kinds.items():
             self._publishers[topic] = node.create_lifecycle_publisher(
-                kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+                kind, topic_of(camera, topic), qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
             )
 
     def destroy(self) -> None:
@@ -83,12 +85,20 @@ class SceneOutputs:
                 self._publishers[topic].publish(encode_label_info(labels, header, threshold=threshold))
 
     def encode(
-        self, topics: frozenset[str], image: np.ndarray, scene: Scene, header: Header, config: NodeConfig
+        self, topics: frozenset[str], image: np.ndarray | None, scene: Scene, header: Header, config: NodeConfig
     ) -> dict[str, Image | Detection2DArray]:
-        """Make the messages of some frame topics, each with the input's header."""
+        """Make the messages of some frame topics, each with the input's header.
+
+        Args:
+            topics: which messages.
+            image: (H, W, 3) uint8 rgb; only the overlay needs it.
+            scene: what was seen in it, with all parts that the topics need.
+            header: of the input.
+            config: how to write and draw.
+        """
         messages: dict[str, Image | Detection2DArray] = {}
         color = None
-        if scene.semantic is not None and topics & {COLOR, OVERLAY}:
+        if scene.semantic is not None and topics & PICTURE_TOPICS:
             color = colorize(scene.semantic, self._labels.semantic)
         if MASK in topics:
             messages[MASK] = encode_image(scene.semantic, 'mono8', header)
@@ -109,6 +119,11 @@ class SceneOutputs:
         """Send what `encode` made."""
         for topic, message in messages.items():
             self._publishers[topic].publish(message)
+
+
+def topic_of(camera: str, topic: str) -> str:
+    """The relative name of a camera's topic; without a camera's name, the topic itself."""
+    return f'{camera}/{topic}' if camera else topic
 
 
 def needed_parts(topics: frozenset[str]) -> frozenset[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import sys
+import typing
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +24,7 @@ _TYPES = {
     int: ParameterType.PARAMETER_INTEGER,
     float: ParameterType.PARAMETER_DOUBLE,
     str: ParameterType.PARAMETER_STRING,
+    tuple[str, ...]: ParameterType.PARAMETER_STRING_ARRAY,
 }
 
 
@@ -43,11 +46,19 @@ def declare_parameters(node: Node) -> NodeConfig:
     for name, field in fields.items():
         descriptor = _describe(field, kinds[name])
         if node.has_parameter(name):
-            values[name] = check_value(field, kinds[name], node.get_parameter(name).value)
+            value = _plain_value(node.get_parameter(name))
+            if value is None and _is_list(kinds[name]):
+                value = ()  # rcl cannot tell the type of a list without elements and leaves it unset
+            values[name] = check_value(field, kinds[name], value)
             node.set_descriptor(name, descriptor)
         else:
-            values[name] = node.declare_parameter(name, field.default, descriptor).value
-    return NodeConfig(**values)
+            values[name] = field.default
+            node.declare_parameter(name, field.default, descriptor)
+    config = NodeConfig(**values)
+    lists = [name for name in fields if _is_list(kinds[name])]
+    for name in lists:  # rclpy takes an empty list for one of bytes
+        node.set_parameters([Parameter(name, Parameter.Type(_TYPES[kinds[name]]), list(values[name]))])
+    return config
 
 
 def change_config(config: NodeConfig, parameters: Iterable[Parameter], *, running: bool) -> NodeConfig:
@@ -70,11 +81,21 @@ def change_config(config: NodeConfig, parameters: Iterable[Parameter], *, runnin
             if parameter.name.startswith(_FOREIGN):
                 continue
             raise ConfigError(f"parameter '{parameter.name}' is unknown{suggest(parameter.name, fields)}")
-        value = check_value(field, kinds[field.name], parameter.value)
+        value = check_value(field, kinds[field.name], _plain_value(parameter))
         if running and not field.metadata['dynamic'] and value != getattr(config, field.name):
             raise ConfigError(f'{field.name}: can only change while the node is unconfigured; run its cleanup first')
         changes[field.name] = value
     return dataclasses.replace(config, **changes)
+
+
+def _is_list(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _plain_value(parameter: Parameter) -> Any:
+    """A parameter's value, lists of all types as tuples."""
+    value = parameter.value
+    return tuple(value) if isinstance(value, (list, array.array)) else value
 
 
 def _describe(field: dataclasses.Field[Any], kind: Any) -> ParameterDescriptor:
@@ -85,8 +106,9 @@ def _describe(field: dataclasses.Field[Any], kind: Any) -> ParameterDescriptor:
         type=_TYPES[kind],
         description=limits['description'],
         additional_constraints=f'one of: {", ".join(choices)}' if choices else '',
-        # Lets a user write `score_threshold: 1`; `check_value` still refuses anything but a number.
-        dynamic_typing=kind is float,
+        # Lets a user write `score_threshold: 1`, and give an empty list, which ROS cannot tell the type of;
+        # `check_value` still refuses anything but a number or a list.
+        dynamic_typing=kind is float or _is_list(kind),
     )
     low, high = limits['minimum'], limits['maximum']
     if kind is float and low is not None:

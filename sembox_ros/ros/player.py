@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -22,6 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 from sembox_ros.errors import DatasetError, SemboxError
+from sembox_ros.ros.shutdown import ends_quietly
 
 LATE_S = 0.5  # playing later than this behind the bag's clock is reported
 
@@ -130,30 +130,24 @@ def main(args: list[str] | None = None) -> None:
     if options.rate <= 0:
         parser.error(f'--rate: expected a positive number, got {options.rate}')
     rclpy.init(args=args)
-    status = 0
-    try:
-        node = rclpy.create_node('player')
-        count = play(
-            node,
-            options.bag,
-            topics=options.topics,
-            rate=options.rate,
-            wait_s=options.wait,
-            progress=not options.no_progress,
-        )
-        time.sleep(0.5)  # the last message is still on its way when publish() returns
-        print(f'played {count} messages')
-    except SemboxError as error:
-        print(f'player: {error}', file=sys.stderr)
-        status = 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        status = 130
-    except Exception:
-        if rclpy.ok():
-            raise
-        status = 130  # a signal invalidated the publishers under a message
-    finally:
-        rclpy.try_shutdown()
+    status = 130  # a signal may come before anything else is known
+    with ends_quietly():
+        try:
+            node = rclpy.create_node('player')
+            count = play(
+                node,
+                options.bag,
+                topics=options.topics,
+                rate=options.rate,
+                wait_s=options.wait,
+                progress=not options.no_progress,
+            )
+            time.sleep(0.5)  # the last message is still on its way when publish() returns
+            print(f'played {count} messages')
+            status = 0
+        except SemboxError as error:
+            print(f'player: {error}', file=sys.stderr)
+            status = 1
     sys.exit(status)
 
 

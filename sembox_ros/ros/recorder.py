@@ -6,13 +6,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
@@ -22,6 +20,7 @@ from rosbags.typesys.store import Typestore
 
 from sembox_ros.errors import DatasetError, SemboxError
 from sembox_ros.ros.player import find_message_class
+from sembox_ros.ros.shutdown import ends_quietly
 
 POLL_S = 0.1
 
@@ -95,23 +94,18 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('topics', nargs='+', help='topics to record')
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     rclpy.init(args=args)
-    status = 0
+    status = 130  # a signal may come before the bag is open
     node = None
-    try:
-        with Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            with suppress(KeyboardInterrupt, ExternalShutdownException):
+    with ends_quietly():
+        try:
+            # Once more inside the writer, which throws the bag away when an exception passes it.
+            with Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP) as writer, ends_quietly():
                 node = Recorder(writer, options.topics)
                 rclpy.spin(node)
-    except KeyboardInterrupt:
-        status = 130  # before the bag was open
-    except (WriterError, SemboxError) as error:
-        print(f'recorder: {options.out}: {error}', file=sys.stderr)
-        status = 1
-    except Exception:
-        if rclpy.ok():
-            raise  # else a signal invalidated ROS while the node was being made
-    finally:
-        rclpy.try_shutdown()
+            status = 0
+        except (WriterError, SemboxError) as error:
+            print(f'recorder: {options.out}: {error}', file=sys.stderr)
+            status = 1
     if node is not None:
         print(', '.join(f'{topic}: {count}' for topic, count in node.counts.items()))
     sys.exit(status)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sembox_ros.cli import COMMANDS, main
-from sembox_ros.config import NodeConfig
+from sembox_ros.config import NodeConfig, from_mapping
 from sembox_ros.labels import CITYSCAPES_19
 from sembox_ros.replay.media import VideoReader, VideoWriter, read_image, write_image
 
@@ -133,4 +133,4 @@ def test_params_prints_the_yaml_file_of_the_package(capsys):
     printed = capsys.readouterr().out
     assert printed == (ROOT / 'config' / 'sembox_node.yaml').read_text()
     values = yaml.safe_load(printed)['/**']['ros__parameters']
-    assert NodeConfig(**values) == NodeConfig()
+    assert from_mapping(NodeConfig, values) == NodeConfig()

@@ -146,17 +146,18 @@ class Robot:
         request = SetParameters.Request(parameters=[message])
         return self.ask(f'{node_name}/set_parameters', SetParameters, request).results[0]
 
-    def health(self, node_name: str = '/sembox') -> dict[str, str]:
-        """The newest diagnostics of a node as key -> value, with its message; empty before the first."""
+    def health(self, node_name: str = '/sembox', camera: str = '') -> dict[str, str]:
+        """Newest diagnostics of a node or of its camera as key -> value, with its message; empty before the first."""
+        name = f'{node_name}: frames of {camera}' if camera else f'{node_name}: frames'
         for array in reversed(self.received['/diagnostics']):
             for status in array.status:
-                if status.name == f'{node_name}: frames':
+                if status.name == name:
                     return {**{pair.key: pair.value for pair in status.values}, 'message': status.message}
         return {}
 
-    def counts(self, node_name: str = '/sembox') -> dict[str, int]:
-        """The newest frame counts of a node; all 0 before the first diagnostics."""
-        health = self.health(node_name)
+    def counts(self, node_name: str = '/sembox', camera: str = '') -> dict[str, int]:
+        """The newest frame counts of a node or of its camera; all 0 before the first diagnostics."""
+        health = self.health(node_name, camera)
         names = ('received', 'processed', 'dropped', 'stale', 'failed', 'paused', 'idle')
         return {name: int(health.get(name, 0)) for name in names}
 

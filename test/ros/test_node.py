@@ -13,6 +13,8 @@ import pytest
 from harness import NodeProcess, Robot, street_message, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -24,6 +26,7 @@ from sembox_ros.labels import CITYSCAPES_19, COCO_90
 from sembox_ros.ros.decoding import decode_image
 
 StartNode = Callable[..., NodeProcess]
+PARAMS = Path(__file__).resolve().parents[2] / 'config' / 'sembox_node.yaml'
 IMAGES = ('segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay')
 
 
@@ -139,6 +142,8 @@ def test_live_parameters_take_effect(start_node: StartNode, robot: Robot):
         ('max_detections', 0, '0'),
         ('class_id_format', 'nam', 'did you mean name?'),
         ('device', 'cuda', 'unconfigured'),
+        ('cameras', ['front'], 'unconfigured'),
+        ('batch_window_ms', 1000.5, '1000.5'),
     ],
 )
 def test_wrong_parameter_values_are_refused_with_the_reason(shared_node: Robot, name, value, reason):
@@ -261,6 +266,20 @@ def test_stale_frames_are_dropped(start_node: StartNode, robot: Robot):
     wait_until(lambda: robot.counts()['stale'] == 1, 'one stale frame')
 
 
+@pytest.mark.parametrize('arguments', [['-p', 'cameras:=[]'], ['--params-file', str(PARAMS)]], ids=['option', 'file'])
+def test_an_empty_list_of_cameras_is_no_list(start_node: StartNode, robot: Robot, arguments):
+    robot.listen('/detections', Detection2DArray)
+    start_node(*arguments)
+    exchange(robot, street_message())
+    wait_until(lambda: robot.counts()['processed'], 'the frame in the diagnostics')
+    names = {status.name for array in robot.received['/diagnostics'] for status in array.status}
+    assert names - {'/shared/sembox: frames'} == {'/sembox: frames'}  # one status, and no camera's
+    request = GetParameters.Request(names=['cameras'])
+    [value] = robot.ask('/sembox/get_parameters', GetParameters, request).values
+    assert value.type == ParameterType.PARAMETER_STRING_ARRAY
+    assert list(value.string_array_value) == []
+
+
 def test_lifecycle_by_hand(start_node: StartNode, robot: Robot):
     node = start_node(wait=False, autostart=False)
     robot.listen('/detections', Detection2DArray)
@@ -303,6 +322,12 @@ def _checkpoint_of_robot(robot: Robot, tiny_checkpoint_path: Path) -> None:
         ({'score_treshold': '0.5'}, 'did you mean score_threshold?'),
         ({'score_threshold': '7.0'}, '0.0..1.0'),
         ({'input_transport': 'rtsp'}, 'expected one of auto, raw, compressed'),
+        ({'cameras': '[front, 2nd]'}, 'cameras: expected relative topic names (letters, digits and underscores'),
+        ({'cameras': '[front, /left]'}, "got '/left'"),
+        ({'cameras': '[front, left, front]'}, 'got front more than once'),
+        ({'cameras': '[1, 2]'}, 'got 1'),
+        ({'cameras': 'front'}, 'expected list or tuple'),
+        ({'device': '[]'}, 'device: expected str'),
     ],
 )
 def test_a_node_that_cannot_start_says_why_in_one_line(start_node: StartNode, parameters, reason):
