@@ -5,7 +5,7 @@
 **It has not been run yet: it was written on a machine without a CUDA device.** Only its pieces were, on a processor.
 
 The time is between CUDA events, from the uint8 images lying on the device to class ids and boxes lying there:
-normalising, network, argmax at full size, box decoding and NMS. Weights are those of the bundled checkpoint, images a
+normalising, network, `resize_argmax`, box decoding and NMS. Weights are those of the bundled checkpoint, images a
 rendered street, and the canvas has the size of the image. Candidates take turns as in run.py; one that cannot run
 becomes a note.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +21,8 @@ from pathlib import Path
 
 import torch
 from hardware import describe_machine
-from peers import outputs_of
 from report import Section, write_report
-from roofline import COPY_BYTES, MATRIX_SIZES, Limits, best_seconds, count_work, least_ms
+from roofline import Limits, count_work, least_ms, measure_limits_of_gpu
 from timing import Candidate, Sample, measure_rounds
 from torch import Tensor
 
@@ -43,6 +41,7 @@ SIZES_HW = ((512, 1024), (1024, 2048))
 BATCHES = (1, 4, 8, 16)
 DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 Network = Callable[[Tensor], NetworkOutput]
+Argmax = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 def normalise(pixels: Tensor, config: InputConfig, dtype: torch.dtype) -> Tensor:
@@ -61,13 +60,15 @@ def find_boxes(output: NetworkOutput, index: int, anchors: Tensor) -> tuple[Tens
     )
 
 
-def find_classes(logits: Tensor, sizes_hw: tuple[tuple[int, int], ...], size_hw: tuple[int, int]) -> Tensor:
+def find_classes(
+    logits: Tensor, sizes_hw: tuple[tuple[int, int], ...], size_hw: tuple[int, int], argmax: Argmax = resize_argmax
+) -> Tensor:
     """Class ids (H, W) of logits (K, h, w), on the device, never making logits of full size."""
     plans = (
         plan_axis(logits.shape[1 + i], tuple(s[i] for s in sizes_hw), size_hw[i], size_hw[i], logits.device)
         for i in range(2)
     )
-    return resize_argmax(logits, *plans, with_confidence=False)[0]
+    return argmax(logits, *plans, with_confidence=False)[0]
 
 
 def run_scene(pixels: Tensor, network: Network, checkpoint: Checkpoint, dtype: torch.dtype, anchors: Tensor) -> None:
@@ -116,23 +117,6 @@ def capture(network: Network, example: Tensor) -> Network:
     return replay
 
 
-def measure_limits(device: torch.device) -> Limits:
-    """Peak of torch's matrix products, and bandwidth of a copy, on the device."""
-    flops, how = {}, {}
-    for name, dtype in DTYPES.items():
-        speeds = {}
-        for size in (*MATRIX_SIZES, 8192):
-            factor = torch.rand(size, size, device=device).to(dtype)
-            seconds = best_seconds(lambda factor=factor: factor @ factor, torch.cuda.synchronize)
-            speeds[f'torch, {size}x{size}'] = 2 * size**3 / seconds
-        how[name] = max(speeds, key=lambda key: speeds[key])
-        flops[name] = speeds[how[name]]
-    source = torch.ones(4 * COPY_BYTES, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    seconds = best_seconds(lambda: target.copy_(source), torch.cuda.synchronize)
-    return Limits(flops, 2 * source.numel() / seconds, how)
-
-
 def networks_of(model: torch.nn.Module, example: Tensor, notes: list[str]) -> Iterator[tuple[str, Network]]:
     """Eager, captured and compiled, each tried once."""
     ways: dict[str, Callable[[], Network]] = {
@@ -179,13 +163,18 @@ def measure_size(size_hw: tuple[int, int], rounds: int, limits: Limits, sections
                 share = 100 * least / statistics.median(sample['ms'] for sample in values)
                 section.facts[key] = {'share of the limit, %': share}
     output = model(example[:1])
+    logits = output.semantic_logits[0]
     sizes = semantic_sizes(checkpoint.model, output.semantic_logits)
     plain = lambda: resize_semantic(checkpoint.model, output).semantic_logits.argmax(dim=1)  # noqa: E731
-    fused = lambda: find_classes(outputs_of(output)[-1][0], sizes, size_hw)  # noqa: E731
-    ways = {'plain': between_events(plain, 1), 'ops.resize.resize_argmax': between_events(fused, 1)}
-    measure_rounds(ways, classes.samples, rounds=rounds, warmup=3, title=classes.title)
-    if importlib.util.find_spec('sembox_ros.ops.fused_argmax') is None:
-        classes.notes.append('There is no fused kernel in this version.')
+    ways = {'plain': plain, 'resize_argmax': lambda: find_classes(logits, sizes, size_hw)}
+    try:
+        from sembox_ros.ops.fused_argmax import resize_argmax_cuda
+
+        ways['resize_argmax_cuda'] = lambda: find_classes(logits, sizes, size_hw, resize_argmax_cuda)
+    except ImportError as error:
+        classes.notes.append(f'resize_argmax_cuda left out: {error}')
+    candidates = {name: between_events(run, 1) for name, run in ways.items()}
+    measure_rounds(candidates, classes.samples, rounds=rounds, warmup=3, title=classes.title)
 
 
 def main() -> int:
@@ -200,7 +189,7 @@ def main() -> int:
     sections: list[Section] = []
     complete = False
     try:
-        limits = measure_limits(torch.device('cuda'))
+        limits = measure_limits_of_gpu(DTYPES)
         for size_hw in SIZES_HW:
             measure_size(size_hw, options.rounds, limits, sections)
         complete = True

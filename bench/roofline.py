@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,6 +168,23 @@ def measure_limits_of_cpu(dtypes: tuple[str, ...], threads: int) -> Limits:
     source = torch.ones(COPY_BYTES // 4)
     target = torch.empty_like(source)
     return Limits(flops, 2 * COPY_BYTES / best_seconds(lambda: target.copy_(source)), how)
+
+
+def measure_limits_of_gpu(dtypes: Mapping[str, torch.dtype]) -> Limits:
+    """Peak of torch's matrix products, and bandwidth of a copy, on the CUDA device."""
+    flops, how = {}, {}
+    for name, dtype in dtypes.items():
+        speeds = {}
+        for size in (*MATRIX_SIZES, 8192):
+            factor = torch.rand(size, size, device='cuda').to(dtype)
+            seconds = best_seconds(lambda factor=factor: factor @ factor, torch.cuda.synchronize)
+            speeds[f'torch, {size}x{size}'] = 2 * size**3 / seconds
+        how[name] = max(speeds, key=lambda key: speeds[key])
+        flops[name] = speeds[how[name]]
+    source = torch.ones(4 * COPY_BYTES, dtype=torch.uint8, device='cuda')
+    target = torch.empty_like(source)
+    seconds = best_seconds(lambda: target.copy_(source), torch.cuda.synchronize)
+    return Limits(flops, 2 * source.numel() / seconds, how)
 
 
 def least_ms(work: Work, limits: Limits, dtype: str) -> tuple[float, float]:
