@@ -92,33 +92,33 @@ def normalised_street(size_hw: tuple[int, int]) -> Tensor:
     return ((image - mean) / std).contiguous()
 
 
-def random_checkpoint(name: str, labels: SceneLabels, size_hw: tuple[int, int]) -> Checkpoint:
+def random_checkpoint(name: str, labels: SceneLabels, images: Tensor) -> Checkpoint:
     """A network of the zoo with random weights and its own input geometry."""
     entry = find_model(name)
     assert labels.semantic is not None
     config = dataclasses.replace(
         entry.config, semantic_classes=len(labels.semantic), detection_classes=len(labels.detection)
     )
-    return Checkpoint(settle(create_model(config), size_hw), config, labels, entry.input, trained=False)
+    return Checkpoint(settle(create_model(config), images), config, labels, entry.input, trained=False)
 
 
-def our_subjects(size_hw: tuple[int, int], options: argparse.Namespace) -> Iterator[Subject]:
+def our_subjects(images: Tensor, options: argparse.Namespace) -> Iterator[Subject]:
     """The original, where its canvas is asked for, and the networks of this package."""
-    if size_hw == CANVAS_HW:
-        original = random_checkpoint('semanticboxnet_v1', load_scene_labels('cityscapes_20+coco_90'), size_hw)
+    if tuple(images.shape[2:]) == CANVAS_HW:
+        original = random_checkpoint('semanticboxnet_v1', load_scene_labels('cityscapes_20+coco_90'), images)
         yield Subject('original', (original.model,), OURS, original)
     bundled = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
     classes = f'{bundled.config.semantic_classes}/{bundled.config.detection_classes}'
     yield Subject(f'{bundled.config.name} {classes}', (bundled.model,), (*OURS, ('auto', 'auto')), bundled)
-    alike = random_checkpoint('sembox_b1', load_scene_labels('cityscapes_19+coco_90'), size_hw)
+    alike = random_checkpoint('sembox_b1', load_scene_labels('cityscapes_19+coco_90'), images)
     yield Subject('sembox_b1 19/90', (alike.model,), OURS, alike)
 
 
-def peer_subjects(size_hw: tuple[int, int], section: Section) -> Iterator[Subject]:
+def peer_subjects(images: Tensor, section: Section) -> Iterator[Subject]:
     """The pairs of other projects; one whose library is missing becomes a note."""
-    yield Subject('DeepLabV3 + Faster R-CNN', create_torchvision_pair(size_hw), PEERS)
+    yield Subject('DeepLabV3 + Faster R-CNN', create_torchvision_pair(images), PEERS)
     try:
-        boxes, fpn, fpn_4 = create_efficient_peers(size_hw)
+        boxes, fpn, fpn_4 = create_efficient_peers(images)
     except ImportError as error:
         section.notes.append(f'FPN-B1 + EfficientDet-D1 left out: {error}; see bench/README.md.')
         return
@@ -201,8 +201,8 @@ def time_section(size_hw: tuple[int, int]) -> Section:
         about=(
             'From a normalised float32 batch of a rendered street to raw outputs, the last value of each of which is '
             'read. Eager: as built, NCHW, float32, not folded, in `torch.inference_mode`. Weights are random, with '
-            'batch norms measured on noise, but for the checkpoint that ships. Numbers behind a name are semantic and '
-            'detection classes; the pairs have 19 and 90, run one after the other, and go through the same engines by '
+            'batch norms measured on that image, but for the checkpoint that ships. Numbers behind a name are semantic '
+            'and detection classes; the pairs have 19 and 90, run one after the other, and go through the same engines by '
             "the engines' own converters. What is unequal: the size of the mask's logits, which has a column; and "
             'Faster R-CNN includes its own resizing (to 320 pixels for the shorter side, whatever comes in), '
             'normalising and NMS, which the others leave to a later stage.'
@@ -252,7 +252,7 @@ def run_network_part(options: argparse.Namespace, sections: list[Section]) -> No
         section = time_section(size_hw)
         sections.append(section)
         bench = Bench(normalised_street(size_hw), options.threads, section)
-        for subjects in (our_subjects(size_hw, options), peer_subjects(size_hw, section)):
+        for subjects in (our_subjects(bench.images, options), peer_subjects(bench.images, section)):
             for subject in subjects:
                 if not options.only or options.only in subject.name:
                     add_subject(bench, subject)

@@ -36,19 +36,19 @@ def consume(result: object) -> None:
             tensor[(-1,) * tensor.ndim].item()
 
 
-def settle(network: nn.Module, size_hw: tuple[int, int]) -> nn.Module:
-    """Measure the batch norms of a network with random weights on noise; returns it in evaluation mode.
+def settle(network: nn.Module, images: Tensor) -> nn.Module:
+    """Measure the batch norms of a network with random weights on an image; returns it in evaluation mode.
 
-    With the initial statistics, a hundred layers of random weights fade to nearly nothing: the differences between
-    engines would vanish with them, and numbers too small for the normal format are slow.
+    With the initial statistics a hundred layers of random weights fade to nearly nothing, with those of noise they grow
+    without bounds: neither says how far engines are apart, and numbers too small for the normal format are slow.
 
     Args:
         network: takes (B, 3, H, W).
-        size_hw: H and W.
+        images: (1, 3, H, W), what it is timed on; mirrored beside it, since some norms need two.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
-        measure_norms(network.train(), [torch.randn(2, 3, *size_hw)])
+        measure_norms(network.train(), [torch.cat([images, images.flip(3)])])
     return network.eval()
 
 
@@ -64,7 +64,7 @@ class Detector(nn.Module):
         return found['boxes'], found['labels'], found['scores']
 
 
-def create_torchvision_pair(size_hw: tuple[int, int]) -> tuple[nn.Module, ...]:
+def create_torchvision_pair(images: Tensor) -> tuple[nn.Module, ...]:
     """DeepLabV3 and Faster R-CNN, both on MobileNetV3."""
     from torchvision.models import detection, segmentation
 
@@ -74,22 +74,22 @@ def create_torchvision_pair(size_hw: tuple[int, int]) -> tuple[nn.Module, ...]:
     boxes = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=DETECTION_CLASSES + 1, trainable_backbone_layers=6
     )
-    settle(boxes.backbone, (320, 320))
-    return settle(deeplab, size_hw), Detector(boxes).eval()
+    settle(boxes.backbone, nn.functional.interpolate(images, scale_factor=0.5, mode='bilinear'))
+    return settle(deeplab, images), Detector(boxes).eval()
 
 
-def create_efficient_peers(size_hw: tuple[int, int]) -> tuple[nn.Module, nn.Module, nn.Module]:
+def create_efficient_peers(images: Tensor) -> tuple[nn.Module, nn.Module, nn.Module]:
     """EfficientDet-D1 (its raw network), FPN on EfficientNet-B1, and the same FPN with logits left at stride 4.
 
     Args:
-        size_hw: of the input; EfficientDet is built for one size.
+        images: (1, 3, H, W), what they are timed on; EfficientDet is built for one size.
     """
     os.environ['HF_HUB_OFFLINE'] = '1'  # both can fetch weights, which nobody wants here
     import effdet
     import segmentation_models_pytorch
 
     config = effdet.get_efficientdet_config('tf_efficientdet_d1')
-    config.image_size, config.num_classes = size_hw, DETECTION_CLASSES
+    config.image_size, config.num_classes = tuple(images.shape[2:]), DETECTION_CLASSES
     fpn, fpn_4 = (
         segmentation_models_pytorch.FPN(
             'efficientnet-b1', encoder_weights=None, classes=SEMANTIC_CLASSES, upsampling=upsampling
@@ -97,7 +97,7 @@ def create_efficient_peers(size_hw: tuple[int, int]) -> tuple[nn.Module, nn.Modu
         for upsampling in (4, 1)
     )
     boxes = effdet.EfficientDet(config, pretrained_backbone=False)
-    return settle(boxes, size_hw), settle(fpn, size_hw), settle(fpn_4, size_hw)
+    return settle(boxes, images), settle(fpn, images), settle(fpn_4, images)
 
 
 # ----------------------------------------------------------------------------------------------------------- engines
