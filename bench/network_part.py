@@ -202,8 +202,8 @@ def time_section(size_hw: tuple[int, int]) -> Section:
             'From a normalised float32 batch of a rendered street to raw outputs, the last value of each of which is '
             'read. Eager: as built, NCHW, float32, not folded, in `torch.inference_mode`. Weights are random, with '
             'batch norms measured on that image, but for the checkpoint that ships. Numbers behind a name are semantic '
-            'and detection classes; the pairs have 19 and 90, run one after the other, and go through the same engines by '
-            "the engines' own converters. What is unequal: the size of the mask's logits, which has a column; and "
+            'and detection classes; the pairs have 19 and 90, run one after the other, and go through the same engines '
+            "by the engines' own converters. What is unequal: the size of the mask's logits, which has a column; and "
             'Faster R-CNN includes its own resizing (to 320 pixels for the shorter side, whatever comes in), '
             'normalising and NMS, which the others leave to a later stage.'
         ),
