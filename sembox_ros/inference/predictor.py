@@ -20,6 +20,7 @@ from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.postprocess import decode_detections, decode_semantic
 from sembox_ros.types import Detections, Scene
@@ -82,6 +83,7 @@ class Predictor:
         if threads < 0:
             raise ConfigError(f'threads: expected 0 (all cores) or more, got {threads}')
         torch.set_num_threads(threads or os.cpu_count() or 1)
+        keep_freed_memory()
         self.measured: tuple[Candidate, ...] = ()
         if engine == 'auto':
             self.engine, self.measured = choose_engine(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from sembox_ros.config import SIZE_DIVISOR, ModelConfig
@@ -30,6 +32,14 @@ class NetworkOutput(NamedTuple):
     class_logits: Tensor
     box_regression: Tensor
     semantic_logits: Tensor | None
+
+
+def concatenate(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
+    """The outputs of some batches as that of one; a single one as it is."""
+    if len(outputs) == 1:
+        return outputs[0]
+    columns = zip(*outputs, strict=True)
+    return NetworkOutput._make(None if column[0] is None else torch.cat(column) for column in columns)
 
 
 def check_images(images: Tensor) -> None:
