@@ -233,9 +233,11 @@ class Client:
 
 @contextmanager
 def ros_world() -> Iterator[None]:
-    """rclpy in a domain of its own, on this machine only, with the transport that the launch file sets."""
+    """rclpy in a domain of its own, with the transport that the launch file sets.
+
+    Not with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST: that replaces the transports by slower ones.
+    """
     os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randrange(1, 100))
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA')
     import rclpy
     from rclpy.signals import SignalHandlerOptions
