@@ -233,14 +233,15 @@ class Client:
 
 @contextmanager
 def ros_world() -> Iterator[None]:
-    """rclpy in a domain of its own, with the transport that the launch file sets.
-
-    Not with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST: that replaces the transports by slower ones.
-    """
+    """rclpy in a domain of its own, on this machine only, with the transports that the node uses."""
     os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randrange(1, 100))
-    os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA')
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     import rclpy
     from rclpy.signals import SignalHandlerOptions
+
+    from sembox_ros.ros.transport import use_large_shared_memory
+
+    use_large_shared_memory()
 
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:

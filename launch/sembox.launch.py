@@ -77,9 +77,9 @@ def generate_launch_description() -> LaunchDescription:
         ),
         DeclareLaunchArgument(
             'transport',
-            default_value='large_data',
-            choices=['large_data', 'default'],
-            description='large_data: Fast DDS transports for megabyte messages; default: leave DDS as it is',
+            default_value='shared_memory',
+            choices=['shared_memory', 'default'],
+            description='shared_memory: Fast DDS with room for whole images (config/fastdds.xml); default: as it comes',
         ),
         DeclareLaunchArgument(
             'log_level',
@@ -100,8 +100,8 @@ def generate_launch_description() -> LaunchDescription:
             *arguments,
             SetEnvironmentVariable(
                 'FASTDDS_BUILTIN_TRANSPORTS',
-                'LARGE_DATA',
-                condition=IfCondition(EqualsSubstitution(argument('transport'), 'large_data')),
+                'DEFAULT',
+                condition=IfCondition(EqualsSubstitution(argument('transport'), 'default')),
             ),
             PushROSNamespace(argument('namespace')),
             OpaqueFunction(function=create_node),

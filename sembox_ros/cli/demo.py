@@ -105,7 +105,6 @@ class Processes:
             **os.environ,
             'ROS_DOMAIN_ID': str(domain_id),
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-            'FASTDDS_BUILTIN_TRANSPORTS': os.environ.get('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA'),
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 

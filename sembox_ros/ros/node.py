@@ -30,6 +30,7 @@ from sembox_ros.ros.parameters import change_config, declare_parameters
 from sembox_ros.ros.shutdown import ends_quietly
 from sembox_ros.ros.stages import SceneStages
 from sembox_ros.ros.statistics import FrameStatistics
+from sembox_ros.ros.transport import use_large_shared_memory
 from sembox_ros.ros.worker import FrameWorker
 
 STOP_TIMEOUT_S = 1.0  # patience with the frame in flight when the process is told to end
@@ -248,6 +249,7 @@ class SemboxNode(LifecycleNode):
 def main(args: list[str] | None = None) -> None:
     """Entry point of the executable `sembox_node`; leaves with status 1 and one line if it cannot start."""
     logging.getLogger().setLevel(logging.ERROR)  # torch and friends: rclpy's logger speaks for the node
+    use_large_shared_memory()
     try:
         rclpy.init(args=args)
     except Exception as error:  # malformed ROS arguments, in several exception types

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from sembox_ros.errors import DatasetError, SemboxError
 from sembox_ros.ros.shutdown import ends_quietly
+from sembox_ros.ros.transport import use_large_shared_memory
 
 LATE_S = 0.5  # playing later than this behind the bag's clock is reported
 
@@ -129,6 +130,7 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     if options.rate <= 0:
         parser.error(f'--rate: expected a positive number, got {options.rate}')
+    use_large_shared_memory()
     rclpy.init(args=args)
     status = 130  # a signal may come before anything else is known
     with ends_quietly():

@@ -21,6 +21,7 @@ from rosbags.typesys.store import Typestore
 from sembox_ros.errors import DatasetError, SemboxError
 from sembox_ros.ros.player import find_message_class
 from sembox_ros.ros.shutdown import ends_quietly
+from sembox_ros.ros.transport import use_large_shared_memory
 
 POLL_S = 0.1
 
@@ -93,6 +94,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('out', type=Path, help='folder of the new bag; must not exist')
     parser.add_argument('topics', nargs='+', help='topics to record')
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
+    use_large_shared_memory()
     rclpy.init(args=args)
     status = 130  # a signal may come before the bag is open
     node = None
