@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--frames', type=int, default=60, help='length of the rendered street')
     parser.add_argument('--rate-hz', type=float, default=5.0, help='frame rate of the street or the photographs')
     parser.add_argument('--size', default='512x1024', metavar='HxW', help='size of the rendered street')
-    parser.add_argument('--seed', type=int, default=1, help='which street; training renders seeds from 1000 on')
+    parser.add_argument('--seed', type=int, default=1, help='which street; training renders other ones')
     parser.add_argument('--domain-id', type=int, help='ROS domain; one at random keeps the demo off your robot')
     add_config_options(parser, ('checkpoint', 'device', 'engine', 'precision'))
 
@@ -172,9 +172,12 @@ def play_and_record(options: argparse.Namespace, bag: Path, topic: str, checkpoi
     with Processes(options.out, domain_id) as processes:
         processes.start('recorder', [str(recorded), *OUTPUT_TOPICS])
         processes.start('node', node_arguments(options, checkpoint, topic))
-        say(f'node starting on ROS domain {domain_id}, log in {processes.log("node")}')
+        say(
+            f'node starting on ROS domain {domain_id}, log in {processes.log("node")}; '
+            'the first start measures engines, for up to a minute'
+        )
         player = subprocess.Popen(
-            ros_command('player', [str(bag), '--topics', topic, '--wait', '60']), env=processes.environment
+            ros_command('player', [str(bag), '--topics', topic, '--wait', '300']), env=processes.environment
         )
         try:
             while player.poll() is None:

@@ -148,6 +148,8 @@ class SemboxNode(LifecycleNode):
     def _load_predictor(self) -> Predictor:
         config, logger = self.config, self.get_logger()
         start = time.perf_counter()
+        if config.engine == 'auto':
+            logger.info('choosing the engine; for a new network or machine this measures, once, for up to a minute')
         predictor = Predictor.from_checkpoint(
             config.checkpoint or None,
             device=config.device,
