@@ -137,7 +137,7 @@ def resize_argmax_plain(
     """`resize_argmax` in PyTorch alone, on any device; what the CPU runs."""
     logits = logits.float()
     low_ids, best = _argmax(logits)
-    ids = low_ids.index_select(0, rows.center).index_select(1, columns.center)
+    ids = low_ids.index_select(1, columns.center).index_select(0, rows.center)  # whole rows are copied last
     certain = _highest(low_ids.float(), rows, columns) == -_highest(-low_ids.float(), rows, columns)
     confidence = None
     if with_confidence:
@@ -178,7 +178,7 @@ def _pad(planes: Tensor, rows: AxisPlan, columns: AxisPlan) -> Tensor:
 def _resize_confidence(probs: Tensor, rows: AxisPlan, columns: AxisPlan) -> Tensor:
     """The winner's probability, (h, w) to (H, W) uint8, by its log-odds: they run as straight as logits do."""
     log_odds = torch.logit(probs.nan_to_num(0.0), eps=1e-6)
-    return _to_byte((rows.matrix @ log_odds @ columns.matrix.T).sigmoid_())
+    return _to_byte((rows.matrix @ (log_odds @ columns.matrix.T)).sigmoid_())
 
 
 def _to_byte(probs: Tensor) -> Tensor:
