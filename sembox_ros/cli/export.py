@@ -46,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument('checkpoint', nargs='?', default='', help='.safetensors file; the bundled one if left out')
     parser.add_argument('--format', default='onnx', choices=tuple(SUFFIXES), help='torchscript is written, never read')
-    parser.add_argument(
-        '--out', type=Path, help="file to write; the checkpoint's name, here, if left out"
-    )
+    parser.add_argument('--out', type=Path, help="file to write; the checkpoint's name, here, if left out")
     parser.add_argument('--size', metavar='HxW', help='the one canvas that it takes; any divisible by 128 if left out')
     parser.add_argument('--batch', type=int, default=0, help='images that it takes at a time; 0: any number')
     parser.add_argument(
@@ -118,7 +116,13 @@ def write_files(checkpoint: Checkpoint, path: Path, options: ExportOptions, batc
 
 
 def export(
-    checkpoint: Checkpoint, out: Path, options: ExportOptions, batches: Iterator[np.ndarray], *, verify: bool
+    checkpoint: Checkpoint,
+    out: Path,
+    options: ExportOptions,
+    batches: Iterator[np.ndarray],
+    *,
+    verify: bool,
+    picture: np.ndarray | None = None,
 ) -> list[Difference]:
     """Write, verify if asked to, and only then put the files in their place; returns what was compared.
 
@@ -133,7 +137,7 @@ def export(
             write_files(checkpoint, path, options, batches)
             if verify:
                 print('comparing it with PyTorch', file=sys.stderr)
-            differences = verify_export(path, checkpoint, options) if verify else []
+            differences = verify_export(path, checkpoint, options, picture) if verify else []
             for file in sorted(Path(folder).iterdir()):  # .bin before .xml, which is what readers look for
                 os.replace(file, out.parent / file.name)
     except OSError as error:
@@ -152,10 +156,12 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
     asked = check_export(checkpoint, asked)
     batches: Iterator[np.ndarray] = iter(())
+    picture: np.ndarray | None = None
     if options.int8:
         dataset = load_dataset(options.dataset, dataset_options(options))
         batches = calibration_batches(dataset, exported_input(checkpoint, asked), options.calibration_images)
-    differences = export(checkpoint, out, asked, batches, verify=options.verify)
+        picture = dataset[0].image if len(dataset) else None
+    differences = export(checkpoint, out, asked, batches, verify=options.verify, picture=picture)
     for difference in differences:
         print(difference)
     verified = 'agrees with PyTorch' if options.verify else 'not verified, --verify does it'

@@ -128,7 +128,10 @@ def _read_openvino_metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f'not a readable .xml file ({printable(error, limit=200)})') from error
     if not model.has_rt_info(OPENVINO_SECTION):
         return {}
-    return {key: str(value.astype(str)) for key, value in model.get_rt_info(OPENVINO_SECTION).value.items()}
+    section = model.get_rt_info(OPENVINO_SECTION).value
+    if not isinstance(section, dict):
+        return {}
+    return {key: v if isinstance(v, str) else str(v.astype(str)) for key, v in section.items()}
 
 
 EXPORTED: Mapping[str, Callable[[Path], dict[str, str]]] = MappingProxyType(

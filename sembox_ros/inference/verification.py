@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,7 +56,9 @@ class Difference:
         return f'{self.runtime} {shape} {self.output}: {self.value:.2g} (allowed {self.tolerance:g})'
 
 
-def verify_export(path: Path, checkpoint: Checkpoint, options: ExportOptions) -> list[Difference]:
+def verify_export(
+    path: Path, checkpoint: Checkpoint, options: ExportOptions, picture: np.ndarray | None = None
+) -> list[Difference]:
     """Run an exported file on pictures of several shapes and compare every output with the folded network's.
 
     ONNX runs in onnxruntime with its default optimisers and, if installed, in OpenVINO; the others in their own.
@@ -64,6 +67,8 @@ def verify_export(path: Path, checkpoint: Checkpoint, options: ExportOptions) ->
         path: the file, just written here: TorchScript would run its code.
         checkpoint: what it was made of.
         options: with which it was made, as `export.check_export` gave them.
+        picture: (H, W, 3) uint8 rgb to compare on; int8 files are near only on pictures like those that they were
+            calibrated on. None: shapes, edges and texture made by chance.
 
     Raises:
         CheckpointError: an output is missing, of another shape, or too far off.
@@ -74,7 +79,7 @@ def verify_export(path: Path, checkpoint: Checkpoint, options: ExportOptions) ->
     network = fold(checkpoint.model)
     for runtime, run in _runtimes(path, options):
         for count, size_hw in _shapes(options):
-            images, expected = _example(checkpoint, network, options, count, size_hw)
+            images, expected = _example(checkpoint, network, options, _pictures(picture, checkpoint, count, size_hw))
             try:
                 results = run(images)
             except Exception as error:  # of the libraries' own kinds, which share no base class
@@ -97,18 +102,25 @@ def _shapes(options: ExportOptions) -> list[tuple[int, tuple[int, int]]]:
     return [(count, size_hw) for count in counts for size_hw in sizes]
 
 
+def _pictures(
+    picture: np.ndarray | None, checkpoint: Checkpoint, count: int, size_hw: tuple[int, int]
+) -> list[np.ndarray]:
+    """So many different pictures of a size, (H, W, 3) uint8 rgb."""
+    if picture is None:
+        mean, std = (torch.tensor(v)[:, None, None] for v in (checkpoint.input.mean, checkpoint.input.std))
+        picture = ((probe_batch(size_hw)[0] * std + mean) * 255).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    picture = cv2.resize(picture, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_AREA)
+    return [np.ascontiguousarray(picture[:, :: -1 if index % 2 else 1]) for index in range(count)]
+
+
 def _example(
-    checkpoint: Checkpoint, network: torch.nn.Module, options: ExportOptions, count: int, size_hw: tuple[int, int]
+    checkpoint: Checkpoint, network: torch.nn.Module, options: ExportOptions, pictures: list[np.ndarray]
 ) -> tuple[np.ndarray, list[Tensor]]:
     """Pictures as the file takes them, and what the network gives for them."""
-    config = exported_input(checkpoint, options)
-    statistics = (torch.tensor(values)[:, None, None] for values in (config.mean, config.std))
-    mean, std = statistics
-    bytes_ = ((probe_batch(size_hw)[0] * std + mean) * 255).clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    pictures = [np.ascontiguousarray(bytes_[:, :: -1 if index % 2 else 1]) for index in range(count)]
+    config, size_hw = exported_input(checkpoint, options), pictures[0].shape[:2]
     placement = place_image(size_hw, size_hw, 'stretch')
     preprocess = Preprocessor(config, device=torch.device('cpu'), dtype=torch.float32)
-    batch = preprocess(pictures, [placement] * count)
+    batch = preprocess(pictures, [placement] * len(pictures))
     with torch.inference_mode():
         output: NetworkOutput = network(batch)
         if options.argmax:
