@@ -50,7 +50,8 @@ def test_every_import_is_declared():
     pip_line = re.search(r'pip install ([\w -]+?) {2,}#', readme)
     assert pip_line is not None
     assert all(f' {package}' in readme.split('# optional')[0].rsplit('pip install', 1)[1] for package in OPTIONAL)
-    for package in (name.replace('lightning_', 'lightning-') for name in imported_packages() - OPTIONAL - {'triton'}):  # torch's CUDA builds bring triton
+    needed = imported_packages() - OPTIONAL - {'triton'}  # torch's CUDA builds bring triton
+    for package in (name.replace('lightning_', 'lightning-') for name in needed):
         if package in WITHOUT_KEY:
             assert package in pip_line[1].split(), package
         else:
