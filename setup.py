@@ -6,8 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'evaluate', 'train', 'info', 'import-weights', 'verify-import', 'streets', 'export-dataset',
-    'params', 'node', 'play', 'record',
+    'demo', 'predict', 'evaluate', 'train', 'info', 'export', 'import-weights', 'verify-import', 'streets',
+    'export-dataset', 'params', 'node', 'play', 'record',
 )  # fmt: skip
 
 
@@ -47,7 +47,10 @@ setup(
         'torchvision',
         'tqdm',
     ],
-    extras_require={'test': ['cityscapesScripts', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout']},
+    extras_require={
+        'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+        'test': ['cityscapesScripts', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout'],
+    },
     zip_safe=True,
     maintainer='sembox_ros developers',
     maintainer_email='maintainers@sembox-ros.invalid',

@@ -69,7 +69,7 @@ def check_value(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
         except OverflowError:
             raise ConfigError(f'{name}: expected a finite number, got a whole number too large for one') from None
     plain = typing.get_origin(kind) or kind
-    if isinstance(plain, types.UnionType) or not isinstance(plain, type):
+    if plain is types.UnionType or not isinstance(plain, type):
         return value
     if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
         wanted = 'list or tuple' if plain is tuple else plain.__name__

@@ -27,6 +27,7 @@ ROSDEP_KEYS = {
     'tqdm': 'python3-tqdm',
     'yaml': 'python3-yaml',
 }
+OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'openvino'}  # without them the node runs on PyTorch
 WITHOUT_KEY = {
     'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',
 }  # fmt: skip
@@ -48,7 +49,9 @@ def test_every_import_is_declared():
     readme = (ROOT / 'README.md').read_text()
     pip_line = re.search(r'pip install ([\w -]+?) {2,}#', readme)
     assert pip_line is not None
-    for package in (name.replace('lightning_', 'lightning-') for name in imported_packages()):
+    assert all(f' {package}' in readme.split('# optional')[0].rsplit('pip install', 1)[1] for package in OPTIONAL)
+    needed = imported_packages() - OPTIONAL - {'triton'}  # torch's CUDA builds bring triton
+    for package in (name.replace('lightning_', 'lightning-') for name in needed):
         if package in WITHOUT_KEY:
             assert package in pip_line[1].split(), package
         else:

@@ -15,6 +15,7 @@ COMMANDS = {
     'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
     'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
+    'export': 'a checkpoint as ONNX, OpenVINO or TorchScript file, in fp32, fp16 or int8, verified',
     'import-weights': 'a published .pth file of another project to a checkpoint',
     'verify-import': 'is an imported network the same function as the original? compares with reference outputs',
     'streets': 'rendered streets with exact labels, as a dataset in the Cityscapes layout',

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -20,8 +19,9 @@ from sembox_ros.cli.common import (
     load_predictor,
     run_command,
 )
+from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
-from sembox_ros.data.datasets import DATASETS, load_dataset
+from sembox_ros.data.datasets import load_dataset
 from sembox_ros.data.label_ids import label_id_table
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError, InputError
@@ -38,13 +38,7 @@ SCORE_THRESHOLD = 0.05  # the node's default would cut the curve under which AP 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument('--dataset', default='cityscapes', choices=sorted(DATASETS), help='kind of dataset')
-    parser.add_argument('--root', help='its folder')
-    parser.add_argument('--split', help='its part, such as val')
-    parser.add_argument(
-        '--dataset-option', action='append', default=[], metavar='NAME=VALUE',
-        help='any other option of the dataset, VALUE as JSON or plain text; may be repeated',
-    )  # fmt: skip
+    add_dataset_arguments(parser)
     parser.add_argument('--limit', type=int, default=0, help='only the first so many images; 0: all')
     parser.add_argument('--out', type=Path, default=Path('evaluation'), help='folder for metrics.json')
     parser.add_argument(
@@ -53,24 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_config_options(parser, OPTIONS)
     parser.set_defaults(score_threshold=SCORE_THRESHOLD)
-
-
-def dataset_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says about the dataset.
-
-    Raises:
-        ConfigError: a --dataset-option is not NAME=VALUE.
-    """
-    found = {name: value for name in ('root', 'split') if (value := getattr(options, name)) is not None}
-    for text in options.dataset_option:
-        name, equals, value = text.partition('=')
-        if not (name and equals):
-            raise ConfigError(f"--dataset-option: expected NAME=VALUE such as classes=19, got '{text}'")
-        try:
-            found[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            found[name] = value
-    return found
 
 
 class PredictionWriter:

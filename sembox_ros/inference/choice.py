@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sembox_ros.errors import ConfigError, SemboxError
-from sembox_ros.inference.cache import cache_folder
+from sembox_ros.inference.cache import cache_folder, write_whole
 from sembox_ros.inference.engines import ENGINES, Engine, create_engine
-from sembox_ros.inference.graphs import network_key, write_whole
+from sembox_ros.inference.graphs import network_key
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.sembox import NetworkOutput
 
@@ -73,7 +73,7 @@ def choose_engine(
     Args:
         checkpoint: what is to run.
         device: cpu or cuda:N.
-        precision: fp32, fp16, bf16 or int8 admit only engines that know it; auto admits all that are accurate.
+        precision: fp32, fp16 or bf16 admit only engines that know it; auto admits all that are accurate.
         threads: CPU threads; 0 takes all cores.
 
     Raises:

@@ -51,6 +51,7 @@ class Checkpoint:
         recipe: how it was trained, free form.
         metrics: what it scored, name -> number.
         graph: exported file (.onnx, .xml) that holds the weights; `model` is then a shape without any.
+        graph_precision: what that file's weights are stored in: fp32, fp16 or int8.
     """
 
     model: nn.Module
@@ -61,6 +62,7 @@ class Checkpoint:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     graph: Path | None = None
+    graph_precision: str = 'fp32'
 
     def __post_init__(self) -> None:
         for name, labels, classes in (

@@ -28,7 +28,7 @@ class Engine(Protocol):
         name: of the engine.
         device: where batches are expected and results lie.
         dtype: floating type that batches are expected in.
-        precision: fp32, fp16, bf16 or int8: what it computes in.
+        precision: what it computes in: fp32, fp16, bf16, or int8 where the exported file is quantised.
     """
 
     name: str

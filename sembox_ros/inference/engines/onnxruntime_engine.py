@@ -31,11 +31,12 @@ class OnnxRuntimeEngine:
         if not known:
             package = 'onnxruntime-gpu' if device.type == 'cuda' else 'onnxruntime'
             raise ConfigError(f'engine: onnxruntime for {device.type} is not installed: pip install {package}')
-        self.precision = 'fp32' if precision == 'auto' else precision
-        if self.precision not in (*known, 'int8'):
+        asked = 'fp32' if precision == 'auto' else precision
+        if asked not in known:
             raise ConfigError(f"precision: onnxruntime knows auto, {', '.join(known)} on {device}; got '{precision}'")
         import onnxruntime
 
+        self.precision = checkpoint.graph_precision if asked == 'fp32' else asked  # it runs a file as it is
         self.device, self.dtype = torch.device('cpu'), torch.float32
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -44,7 +45,7 @@ class OnnxRuntimeEngine:
         providers: list[Any] = ['CPUExecutionProvider']
         if device.type == 'cuda':
             settings = {name: {'device_id': str(device.index or 0)} for name in CUDA_PROVIDERS}
-            settings['TensorrtExecutionProvider']['trt_fp16_enable'] = str(self.precision == 'fp16')
+            settings['TensorrtExecutionProvider']['trt_fp16_enable'] = str(asked == 'fp16')
             there = onnxruntime.get_available_providers()
             providers = [*((name, given) for name, given in settings.items() if name in there), *providers]
         graph = find_graph(checkpoint)
@@ -54,7 +55,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
         except Exception as error:  # of the library's own kinds, which share no base class
             raise ConfigError(f'{graph}: onnxruntime cannot run it: {str(error).splitlines()[0]}') from error
-        self._one_by_one = device.type == 'cpu'
+        self._one_by_one = device.type == 'cpu' or self._session.get_inputs()[0].shape[0] == 1
 
     @staticmethod
     def precisions(device: torch.device) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from sembox_ros.inference.graphs import find_graph, join_outputs
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.sembox import NetworkOutput
 
-TYPES = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'f32'}
+TYPES = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
 MAX_SHAPES = 4  # compiled networks that are kept; each costs some memory and a second
 
 
@@ -35,9 +35,11 @@ class OpenVinoEngine:
         import openvino
 
         self.device, self.dtype = torch.device('cpu'), torch.float32
-        self.precision = 'fp32' if precision == 'auto' else precision
-        if self.precision not in TYPES:
-            raise ConfigError(f"precision: openvino knows auto, {', '.join(TYPES)}; got '{precision}'")
+        asked = 'fp32' if precision == 'auto' else precision
+        if asked not in known:
+            raise ConfigError(f"precision: openvino knows auto, {', '.join(known)} here; got '{precision}'")
+        self.precision = 'int8' if checkpoint.graph_precision == 'int8' else asked
+        self._type = TYPES[asked]  # of what is not int8
         self._threads = threads or os.cpu_count() or 1
         self._core = openvino.Core()
         self._graph = find_graph(checkpoint)
@@ -82,7 +84,7 @@ class OpenVinoEngine:
             except RuntimeError as error:
                 raise InputError(f'{self._graph.name}: cannot run a canvas of {height}x{width}: {error}') from error
             options = {
-                'INFERENCE_PRECISION_HINT': TYPES[self.precision],
+                'INFERENCE_PRECISION_HINT': self._type,
                 'INFERENCE_NUM_THREADS': self._threads,
                 'NUM_STREAMS': streams,
                 'PERFORMANCE_HINT': 'LATENCY' if streams == 1 else 'THROUGHPUT',
