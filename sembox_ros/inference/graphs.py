@@ -15,9 +15,10 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from sembox_ros import __version__
+from sembox_ros import models
 from sembox_ros.config import from_mapping
 from sembox_ros.errors import CheckpointError, ConfigError, SemboxError
+from sembox_ros.inference import export
 from sembox_ros.inference.cache import cache_folder
 from sembox_ros.inference.export import OPENVINO_SECTION, ExportOptions, export_onnx
 from sembox_ros.models.checkpoint import Checkpoint, digest_tensors, parse_description
@@ -26,12 +27,13 @@ from sembox_ros.models.sembox import NetworkOutput
 
 
 def network_key(checkpoint: Checkpoint) -> str:
-    """Hexadecimal digest of everything that makes the network's numbers."""
+    """Hexadecimal digest of everything that makes the network's numbers: weights, architecture, and our own code."""
     if checkpoint.graph is not None:
         return hashlib.sha256(checkpoint.graph.read_bytes()).hexdigest()
-    return hashlib.sha256(
-        f'{__version__} {checkpoint.config} {digest_tensors(checkpoint.model.state_dict())}'.encode()
-    ).hexdigest()
+    digest = hashlib.sha256(f'{checkpoint.config} {digest_tensors(checkpoint.model.state_dict())}'.encode())
+    for file in (*sorted(Path(models.__file__).parent.glob('*.py')), Path(export.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def find_graph(checkpoint: Checkpoint) -> Path:
