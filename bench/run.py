@@ -113,7 +113,7 @@ def main() -> int:
     options = parse_options()
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
-    what = 'soak' if options.soak else options.parts.replace(',', '-')
+    what = 'soak' if options.soak else '-'.join(options.parts)
     stem = options.out / f'{datetime.date.today().isoformat()}-{options.name}-{what}'
     parts = load_soak(stem.with_name(f'{stem.name}.png')) if options.soak else load_parts(options.parts)
     sections: list[Section] = []

@@ -83,7 +83,10 @@ class Preprocessor:
 
     def _fill_there(self, canvas: Tensor, image: np.ndarray) -> None:
         """Scale and normalise into `canvas` (h, w, 3), on its own device."""
-        pixels = torch.from_numpy(np.require(image, requirements=('C', 'W'))).to(self._device).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.require(image, requirements=('C', 'W')))
+        if self._device.type == 'cuda':
+            pixels = pixels.pin_memory()  # from there the transfer needs no CPU and waits for nothing
+        pixels = pixels.to(self._device, non_blocking=True).permute(2, 0, 1)[None]
         if self._config.channel_order == 'bgr':
             pixels = pixels.flip(1)
         if pixels.shape[2:] != canvas.shape[:2]:  # torch does not scale uint8 on CUDA
