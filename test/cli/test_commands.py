@@ -76,7 +76,7 @@ def test_info_prints_the_cost_of_each_component(capsys):
     assert main(['info', 'sembox_b1', '--size', '768x768']) == 0
     printed = capsys.readouterr().out
     parts = ('encoder', 'box_neck', 'semantic_neck', 'box_head', 'semantic_head')
-    for word in (*parts, 'total', '90 box classes', '19x768x768'):
+    for word in (*parts, 'total', '90 box classes', '19x192x192'):
         assert word in printed
 
 
