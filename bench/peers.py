@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.layers import measure_norms
 
 SEMANTIC_CLASSES, DETECTION_CLASSES = 19, 90  # Cityscapes, COCO
@@ -124,7 +125,6 @@ def convert_to_openvino(network: nn.Module, images: Tensor, precision: str, thre
         precision: fp32 or bf16.
         threads: of the engine.
     """
-    import openvino
 
     model = _trace_for_openvino(network, images)
     options = {
@@ -133,7 +133,7 @@ def convert_to_openvino(network: nn.Module, images: Tensor, precision: str, thre
         'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16'}[precision],
         'INFERENCE_NUM_THREADS': threads,
     }
-    request = openvino.Core().compile_model(model, 'CPU', options).create_infer_request()
+    request = openvino_core().compile_model(model, 'CPU', options).create_infer_request()
 
     def run(batch: Tensor) -> list[Tensor]:
         found = request.infer([batch.numpy()], share_inputs=True, share_outputs=True)

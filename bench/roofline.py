@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sembox_ros.inference.openvino_core import openvino_core
+
 MATRIX_SIZES = (1024, 2048, 4096)
 COPY_BYTES = 2**28
 REPEATS = 5
@@ -138,7 +140,7 @@ def _openvino_product(size: int, dtype: str, threads: int) -> Callable[[], objec
     model = openvino.Model([openvino.opset13.matmul(left, right, False, False)], [left, right], 'product')
     hint = {'fp32': 'f32', 'bf16': 'bf16'}[dtype]
     options = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads}
-    request = openvino.Core().compile_model(model, 'CPU', options).create_infer_request()
+    request = openvino_core().compile_model(model, 'CPU', options).create_infer_request()
     for place in range(2):  # filled in place: the tensors then live as long as the request
         request.get_input_tensor(place).data[:] = torch.rand(size, size).numpy()
     return request.infer

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sembox_ros.config import SIZE_DIVISOR, Checked, InputConfig, option
 from sembox_ros.errors import ConfigError
 from sembox_ros.inference.cache import write_whole
+from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, describe
 from sembox_ros.models.folding import fold
 from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
@@ -195,12 +196,11 @@ def save_openvino(model: Any, path: Path) -> None:
     Raises:
         ConfigError: openvino is not installed or cannot read the network.
     """
+    core = openvino_core()
+    import openvino
+
     try:
-        import openvino
-    except ImportError as error:
-        raise ConfigError('openvino is not installed: pip install openvino') from error
-    try:
-        converted = openvino.Core().read_model(model.SerializeToString())
+        converted = core.read_model(model.SerializeToString())
         for prop in model.metadata_props:
             converted.set_rt_info(prop.value, [OPENVINO_SECTION, prop.key])
         openvino.save_model(converted, path, compress_to_fp16=False)  # the network has the type that was asked for

@@ -21,6 +21,7 @@ from sembox_ros.errors import CheckpointError, ConfigError, SemboxError
 from sembox_ros.inference import export
 from sembox_ros.inference.cache import cache_folder
 from sembox_ros.inference.export import OPENVINO_SECTION, ExportOptions, export_onnx
+from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, digest_tensors, parse_description
 from sembox_ros.models.checkpoint_file import parse_json, printable
 from sembox_ros.models.sembox import NetworkOutput
@@ -121,11 +122,7 @@ def _read_onnx_metadata(path: Path) -> dict[str, str]:
 
 def _read_openvino_metadata(path: Path) -> dict[str, str]:
     try:
-        import openvino
-    except ImportError as error:
-        raise ConfigError('openvino is not installed: pip install openvino') from error
-    try:
-        model = openvino.Core().read_model(path)
+        model = openvino_core().read_model(path)
     except RuntimeError as error:
         raise CheckpointError(f'not a readable .xml file ({printable(error, limit=200)})') from error
     if not model.has_rt_info(OPENVINO_SECTION):

@@ -14,6 +14,7 @@ from torch import Tensor
 from sembox_ros.errors import CheckpointError, ConfigError
 from sembox_ros.inference.choice import probe_batch
 from sembox_ros.inference.export import INPUT_NAME, ExportOptions, exported_input, output_names
+from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.inference.preprocess import Preprocessor
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.folding import fold
@@ -165,11 +166,7 @@ def _onnxruntime(path: Path) -> Runtime:
 
 
 def _openvino(path: Path) -> Runtime:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ConfigError('--verify: openvino is not installed: pip install openvino') from error
-    compiled = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    compiled = openvino_core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     return lambda images: [result.copy() for result in compiled(images).values()]
 
 

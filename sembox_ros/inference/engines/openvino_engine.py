@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.graphs import find_graph, join_outputs
+from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.sembox import NetworkOutput
 
@@ -32,8 +33,6 @@ class OpenVinoEngine:
         known = self.precisions(device)
         if not known:
             raise ConfigError('engine: openvino is not installed or runs on CPUs only: pip install openvino')
-        import openvino
-
         self.device, self.dtype = torch.device('cpu'), torch.float32
         asked = 'fp32' if precision == 'auto' else precision
         if asked not in known:
@@ -41,7 +40,7 @@ class OpenVinoEngine:
         self.precision = 'int8' if checkpoint.graph_precision == 'int8' else asked
         self._type = TYPES[asked]  # of what is not int8
         self._threads = threads or os.cpu_count() or 1
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self._graph = find_graph(checkpoint)
         self._compiled: dict[tuple[int, int, int], list[Any]] = {}
 
@@ -50,9 +49,7 @@ class OpenVinoEngine:
         """See `engines.EngineClass`."""
         if device.type != 'cpu' or importlib.util.find_spec('openvino') is None:
             return ()
-        import openvino
-
-        capabilities = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        capabilities = openvino_core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         return ('fp32', *(name for name in ('fp16', 'bf16') if name.upper() in capabilities))
 
     def __call__(self, batch: Tensor) -> NetworkOutput:
