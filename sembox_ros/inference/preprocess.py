@@ -43,10 +43,11 @@ class Preprocessor:
 
     def __init__(self, config: InputConfig, *, device: torch.device, dtype: torch.dtype) -> None:
         self._config, self._device, self._dtype = config, device, dtype
-        mean, std = (np.array(values, np.float32) * 255 for values in (config.mean, config.std))
-        self._mean, self._inverse_std = (torch.from_numpy(v).to(device).view(3, 1, 1) for v in (mean, 1 / std))
+        mean, inverse_std = torch.tensor(config.mean) * 255, 1 / (torch.tensor(config.std) * 255)
+        self._mean, self._inverse_std = (values.to(device).view(3, 1, 1) for values in (mean, inverse_std))
         # On the CPU the 256 normalised values of each channel are looked up, which is faster than computing them.
-        self._table = ((np.arange(256, dtype=np.float32)[:, None] - mean) / std)[:, None, :]  # (256, 1, 3)
+        table = (torch.arange(256)[:, None].float() - mean) * inverse_std
+        self._table = table[:, None].contiguous().numpy()  # (256, 1, 3)
         self._canvas = torch.zeros(0)
 
     def __call__(self, images: Sequence[np.ndarray], placements: Sequence[Placement]) -> Tensor:

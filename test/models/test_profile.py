@@ -49,7 +49,7 @@ def test_parts_and_their_shapes() -> None:
     assert parts['box_neck'].outputs == tuple((88, 256 // s, 384 // s) for s in (8, 16, 32, 64, 128))
     anchors = len(create_anchors((256, 384)))
     assert parts['box_head'].outputs == ((anchors, 90), (anchors, 4))
-    assert parts['semantic_head'].outputs == ((19, 256, 384),)
+    assert parts['semantic_head'].outputs == ((19, 64, 96),)
     assert all(part.multiply_adds > 0 for part in parts.values())
 
 
