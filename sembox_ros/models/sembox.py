@@ -113,7 +113,7 @@ def resize_semantic(network: Any, output: NetworkOutput) -> NetworkOutput:
     """The output with its semantic logits at the size that they stand for, for losses and comparisons.
 
     Args:
-        network: that gave it; has `semantic_sizes` as `SemanticBoxNet` where it has semantics.
+        network: that gave it.
         output: of the network or of its folded copy.
     """
     logits = output.semantic_logits
@@ -123,7 +123,12 @@ def resize_semantic(network: Any, output: NetworkOutput) -> NetworkOutput:
 
 
 def semantic_sizes(network: Any, logits: Tensor) -> tuple[tuple[int, int], ...]:
-    """What semantic logits (..., h, w) of a network are resized to; see `SemanticBoxNet.semantic_sizes`."""
+    """What semantic logits (..., h, w) of a network are resized to; see `SemanticBoxNet.semantic_sizes`.
+
+    Nothing for a network that does not say: its logits have the size that they stand for.
+    """
+    if not hasattr(network, 'semantic_sizes'):
+        return ()
     sizes: tuple[tuple[int, int], ...] = network.semantic_sizes((logits.shape[-2], logits.shape[-1]))
     return sizes
 

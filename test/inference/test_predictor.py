@@ -342,9 +342,6 @@ class FixedNetwork(nn.Module):
         semantic_logits[:, 2, :, 64:] = 9.0
         return NetworkOutput(class_logits, torch.zeros(len(images), anchors, 4), semantic_logits)
 
-    def semantic_sizes(self, _logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        return ()
-
 
 def test_boxes_lie_on_the_fixed_canvas_and_semantics_cover_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = create_anchors((256, 256))
