@@ -104,7 +104,7 @@ def measure(checkpoint: Checkpoint, *, device: torch.device, precision: str, thr
         for known in engine.precisions(device)
         if precision in ('auto', known)
     ]
-    _logger.info('measuring %d engines once for this network and machine', len(pairs))
+    _logger.info('measuring engines for this network on this machine; this happens once and takes up to a minute')
     batch = probe_batch(checkpoint.input.size_hw)
     reference: NetworkOutput | None = None
     if checkpoint.graph is None:

@@ -148,8 +148,6 @@ class SemboxNode(LifecycleNode):
     def _load_predictor(self) -> Predictor:
         config, logger = self.config, self.get_logger()
         start = time.perf_counter()
-        if config.engine == 'auto':
-            logger.info('choosing the engine; for a new network or machine this measures, once, for up to a minute')
         predictor = Predictor.from_checkpoint(
             config.checkpoint or None,
             device=config.device,
@@ -248,9 +246,20 @@ class SemboxNode(LifecycleNode):
         return f'{state}, no image yet: {"; ".join(silent)}' if silent else state
 
 
+class _RosHandler(logging.Handler):
+    """Passes what the package's Python loggers say on to ROS."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = rclpy.logging.get_logger('sembox')
+        (logger.warning if record.levelno >= logging.WARNING else logger.info)(record.getMessage())
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the executable `sembox_node`; leaves with status 1 and one line if it cannot start."""
     logging.getLogger().setLevel(logging.ERROR)  # torch and friends: rclpy's logger speaks for the node
+    ours = logging.getLogger('sembox_ros')
+    ours.setLevel(logging.INFO)
+    ours.addHandler(_RosHandler())
     use_large_shared_memory()
     try:
         rclpy.init(args=args)

@@ -13,6 +13,8 @@ import rclpy
 from harness import DOMAIN_ID, NodeProcess, Robot
 from rclpy.executors import SingleThreadedExecutor
 
+from sembox_ros.inference.predictor import Predictor
+
 
 @pytest.fixture(scope='session', autouse=True)
 def isolated_domain() -> Iterator[None]:
@@ -23,6 +25,12 @@ def isolated_domain() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def measured_engine(tiny_checkpoint_path: Path, cache_folder: None) -> None:
+    """What `engine: auto` finds out at a first start, so that no node that a test waits for has to."""
+    Predictor.from_checkpoint(tiny_checkpoint_path)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 
 from sembox_ros.ros.conversions import encode_image
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 # One domain per test process, away from 0, so that neither a robot nor a parallel run is disturbed.
 DOMAIN_ID = 1 + os.getpid() % 200
 
