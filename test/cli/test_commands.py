@@ -35,7 +35,7 @@ def media(tmp_path: Path) -> Path:
 
 def test_predict_writes_masks_overlays_and_boxes(media: Path, tmp_path: Path, tiny_checkpoint_path: Path, capsys):
     out = tmp_path / 'out'
-    args = ['--out', str(out), '--checkpoint', str(tiny_checkpoint_path), '--device', 'cpu']
+    args = ['--out', str(out), '--checkpoint', str(tiny_checkpoint_path), '--device', 'cpu', '--engine', 'torch']
     status = main(['predict', str(media), *args, '--score-threshold', '0', '--max-detections', '3'])
     assert status == 1  # one file was broken
     printed = capsys.readouterr()

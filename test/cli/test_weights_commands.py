@@ -99,7 +99,8 @@ def test_predict_with_a_network_that_only_detects(pth: Path, tmp_path: Path, cap
     checkpoint, image, out = tmp_path / 'd0.safetensors', tmp_path / 'a.png', tmp_path / 'out'
     assert main(['import-weights', str(pth), '--from', 'efficientdet-d0', '--out', str(checkpoint)]) == 0
     write_image(image, np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    assert main(['predict', str(image), '--out', str(out), '--checkpoint', str(checkpoint), '--device', 'cpu']) == 0
+    args = ['--out', str(out), '--checkpoint', str(checkpoint), '--device', 'cpu', '--engine', 'torch']
+    assert main(['predict', str(image), *args]) == 0
     capsys.readouterr()
     report = json.loads((out / 'detections.json').read_text())
     assert report['trained'] is True

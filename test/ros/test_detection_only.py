@@ -30,7 +30,7 @@ def test_boxes_and_overlay_come_and_nothing_below_segmentation(
 
     for topic, kind in (('/detections', Detection2DArray), ('/overlay', Image), ('/segmentation/mask', Image)):
         robot.listen(topic, kind)
-    start_node(checkpoint=path, score_threshold=0.0, max_detections=5)
+    start_node(checkpoint=path, engine='torch', score_threshold=0.0, max_detections=5)
     message = street_message()
     boxes = robot.exchange(message, '/image', robot.received['/detections'])
     overlay = robot.exchange(message, '/image', robot.received['/overlay'])
