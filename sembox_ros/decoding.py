@@ -173,6 +173,26 @@ def decode_image(
     return _decode_packed(msg, PACKED[encoding], convert)
 
 
+def decode_mask(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Take the class ids out of a `sensor_msgs/Image`, which are numbers and no colours.
+
+    Args:
+        msg: an image of encoding mono8 or 8UC1.
+        max_pixels: largest height x width that is accepted.
+
+    Returns:
+        (H, W) uint8; a view of `msg.data` if its rows are not padded.
+
+    Raises:
+        InputError: another encoding, or data that does not fit.
+    """
+    if msg.encoding not in ('mono8', '8UC1'):
+        raise InputError(f"mask.encoding: expected mono8 with class ids, got '{msg.encoding[:40]}'")
+    _check_size('mask', msg.height, msg.width, max_pixels)
+    data = _checked_bytes(msg, msg.width, msg.step * (msg.height - 1) + msg.width, msg.step)
+    return _tight_rows(data, msg.height, msg.width, msg.step)
+
+
 def _unusable_encoding(field: str, encoding: str) -> str:
     shown = repr(encoding[:40])  # the text comes from outside and has no limit
     if encoding in DEPTH:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import array
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
+
+from sembox_ros.decoding import decode_image
+from sembox_ros.errors import InputError
 
 GOLDENS = dict(np.load(Path(__file__).parent / 'goldens' / 'golden_conversions.npz'))
 HEIGHT, WIDTH = (int(n) for n in GOLDENS['size_hw'])
@@ -83,3 +89,42 @@ def to_rclpy(message: Any) -> Any:
     fields['header'] = Header(stamp=stamp, frame_id=message.header.frame_id)
     fields['data'] = array.array('B', message.data.tobytes())
     return getattr(sensor_msgs.msg, type(message).__name__.rpartition('__')[2])(**fields)
+
+
+def encoded(image: np.ndarray, extension: str = '.png', params: tuple[int, ...] = ()) -> bytes:
+    return cv2.imencode(extension, image, params)[1].tobytes()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    header = png_chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
+    return b'\x89PNG\r\n\x1a\n' + header + png_chunk(b'IDAT', zlib.compress(bytes(1000))) + png_chunk(b'IEND', b'')
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    frame = struct.pack('>HBHHB', 17, 8, height, width, 3) + bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    scan = bytes([0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 63, 0])
+    return b'\xff\xd8\xff\xc0' + frame + b'\xff\xda' + scan + bytes(10) + b'\xff\xd9'
+
+
+def assert_rgb(image: np.ndarray, size_hw: tuple[int, int]) -> None:
+    assert image.shape == (*size_hw, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+
+
+def assert_close(image: np.ndarray, expected: np.ndarray, tolerance: int = 1) -> None:
+    assert_rgb(image, expected.shape[:2])
+    assert np.abs(image.astype(int) - expected.astype(int)).max() <= tolerance
+
+
+def decode_or_refuse(message: Any) -> np.ndarray | None:
+    try:
+        image = decode_image(message, max_pixels=2**20)
+    except InputError:
+        return None
+    assert_rgb(image, image.shape[:2])
+    return image

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import time
 import tracemalloc
-import zlib
 from typing import Any
 
 import cv2
@@ -19,50 +17,25 @@ from camera_messages import (
     HEIGHT,
     RAW,
     WIDTH,
+    assert_close,
+    assert_rgb,
     compressed,
+    decode_or_refuse,
+    encoded,
     golden_image,
+    jpeg_of_size,
+    png_of_size,
     raw_image,
     well_formed_image,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image as PillowImage
 
 from sembox_ros import decoding
-from sembox_ros.decoding import decode_image
+from sembox_ros.decoding import decode_image, decode_mask
 from sembox_ros.errors import InputError
 
 RNG = np.random.default_rng(0)
-
-
-def encoded(image: np.ndarray, extension: str = '.png', params: tuple[int, ...] = ()) -> bytes:
-    return cv2.imencode(extension, image, params)[1].tobytes()
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    header = png_chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
-    return b'\x89PNG\r\n\x1a\n' + header + png_chunk(b'IDAT', zlib.compress(bytes(1000))) + png_chunk(b'IEND', b'')
-
-
-def jpeg_of_size(width: int, height: int) -> bytes:
-    frame = struct.pack('>HBHHB', 17, 8, height, width, 3) + bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
-    scan = bytes([0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 63, 0])
-    return b'\xff\xd8\xff\xc0' + frame + b'\xff\xda' + scan + bytes(10) + b'\xff\xd9'
-
-
-def assert_rgb(image: np.ndarray, size_hw: tuple[int, int]) -> None:
-    assert image.shape == (*size_hw, 3)
-    assert image.dtype == np.uint8
-    assert image.flags.c_contiguous
-
-
-def assert_close(image: np.ndarray, expected: np.ndarray, tolerance: int = 1) -> None:
-    assert_rgb(image, expected.shape[:2])
-    assert np.abs(image.astype(int) - expected.astype(int)).max() <= tolerance
 
 
 # Every encoding, against the real cv_bridge
@@ -219,6 +192,24 @@ def test_tight_rgb8_is_not_copied() -> None:
     assert not np.shares_memory(decode_image(golden_image('rgb8', 4)), image)
 
 
+@pytest.mark.parametrize('encoding', ['mono8', '8UC1'])
+@pytest.mark.parametrize('padding', [0, 3])
+def test_masks_are_ids_and_no_colours(encoding: str, padding: int) -> None:
+    ids = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+    padded = np.pad(ids, ((0, 0), (0, padding)), constant_values=9)
+    np.testing.assert_array_equal(decode_mask(raw_image(padded.reshape(-1), encoding, size_hw=(5, 7))), ids)
+
+
+def test_unusable_masks_say_why() -> None:
+    for message, reason in (
+        (raw_image(bytes(12), 'rgb8', size_hw=(2, 2)), "expected mono8 with class ids, got 'rgb8'"),
+        (raw_image(bytes(3), 'mono8', size_hw=(2, 2), step=2), r'image\.data: expected 4 bytes'),
+        (raw_image(b'', 'mono8', size_hw=(2**32 - 1, 2), step=2), 'mask: expected at most'),
+    ):
+        with pytest.raises(InputError, match=reason):
+            decode_mask(message)
+
+
 BOMBS = {
     'png': compressed(png_of_size(60000, 60000)),
     'jpeg': compressed(jpeg_of_size(60000, 60000)),
@@ -250,104 +241,10 @@ def test_max_pixels_is_the_callers_choice() -> None:
             decode_image(message, max_pixels=HEIGHT * WIDTH - 1)
 
 
-# Compressed files of every kind
-
-BGR = cv2.resize(RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8), (40, 30))
-RGB = np.ascontiguousarray(BGR[..., ::-1])
-
-
-@pytest.mark.parametrize('extension', ['.png', '.bmp'])
-def test_lossless_files(extension: str) -> None:
-    np.testing.assert_array_equal(decode_image(compressed(encoded(BGR, extension))), RGB)
-
-
-def test_webp() -> None:
-    file = io.BytesIO()
-    PillowImage.fromarray(RGB).save(file, 'webp', lossless=True)
-    np.testing.assert_array_equal(decode_image(compressed(file.getvalue(), 'webp')), RGB)
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-@pytest.mark.parametrize('channels', [1, 3, 4])
-def test_png_of_any_depth_becomes_rgb8(dtype: type, channels: int) -> None:
-    stored = RNG.integers(0, np.iinfo(dtype).max + 1, (9, 11, channels), dtype=dtype)
-    colors = np.repeat(stored, 3, axis=2) if channels == 1 else stored[..., 2::-1]
-    expected = np.round(colors * (255 / np.iinfo(dtype).max))
-    assert_close(decode_image(compressed(encoded(stored))), expected)
-
-
-def test_palette_and_grey_alpha_png() -> None:
-    for mode in ('P', 'LA', '1'):
-        file = io.BytesIO()
-        picture = PillowImage.fromarray(RGB).convert(mode)
-        picture.save(file, 'png')
-        assert_close(decode_image(compressed(file.getvalue())), np.asarray(picture.convert('RGB')))
-
-
-def test_grey_jpeg() -> None:
-    image = decode_image(compressed(encoded(BGR[..., 0], '.jpg'), 'mono8; jpeg compressed mono8'))
-    assert_rgb(image, BGR.shape[:2])
-    assert (image == image[..., :1]).all()
-
-
-def test_exif_orientation_does_not_turn_the_image() -> None:
-    exif = PillowImage.Exif()
-    exif[0x0112] = 6
-    plain, turned = io.BytesIO(), io.BytesIO()
-    PillowImage.fromarray(RGB).save(plain, 'jpeg')
-    PillowImage.fromarray(RGB).save(turned, 'jpeg', exif=exif)
-    expected = decode_image(compressed(plain.getvalue()))
-    np.testing.assert_array_equal(decode_image(compressed(turned.getvalue())), expected)
-
-
-@pytest.mark.parametrize('encoding', ['bayer_rggb8', 'bayer_gbrg16'])
-def test_bayer_in_png_is_demosaiced(encoding: str) -> None:
-    mosaic = GOLDENS[f'passthrough:{encoding}']
-    stored = compressed(encoded(mosaic), f'{encoding}; png compressed ')
-    np.testing.assert_array_equal(decode_image(stored), decode_image(golden_image(encoding)))
-    grey = decode_image(compressed(encoded(mosaic), f'{encoding}; jpeg compressed mono8'))
-    assert (grey == grey[..., :1]).all()
-
-
-FILES = {
-    'jpeg': encoded(BGR, '.jpg'),
-    'progressive jpeg': encoded(BGR, '.jpg', (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
-    'png': encoded(BGR),
-    'bmp': encoded(BGR, '.bmp'),
-    'webp': encoded(BGR, '.webp'),
-}
-
-
-@pytest.mark.parametrize('kind', FILES)
-def test_truncated_files_are_refused_wherever_they_end(kind: str) -> None:
-    data = FILES[kind]
-    assert_rgb(decode_image(compressed(data)), BGR.shape[:2])
-    for length in sorted({*range(0, len(data), max(1, len(data) // 60)), *range(len(data) - 4, len(data))}):
-        with pytest.raises(InputError):
-            decode_image(compressed(data[:length]))
-
-
-def test_jpeg_with_thumbnail_is_refused_when_only_the_thumbnail_is_whole() -> None:
-    app1 = b'Exif\0\0' + encoded(BGR[:8, :8], '.jpg')
-    data = FILES['jpeg'][:2] + b'\xff\xe1' + struct.pack('>H', len(app1) + 2) + app1 + FILES['jpeg'][2:]
-    np.testing.assert_array_equal(decode_image(compressed(data)), decode_image(compressed(FILES['jpeg'])))
-    with pytest.raises(InputError, match='truncated'):
-        decode_image(compressed(data[:-2]))
-
-
 # Anything at all: either an rgb image or an InputError
 
 ENCODINGS = st.sampled_from([*decoding.PACKED, *decoding.SEMI_PLANAR, '16UC1', '32FC1', '8UC2']) | st.text(max_size=12)
 SIZES = st.integers(0, 12) | st.sampled_from([2**16, 2**31, 2**32 - 1])
-
-
-def decode_or_refuse(message: Any) -> np.ndarray | None:
-    try:
-        image = decode_image(message, max_pixels=2**20)
-    except InputError:
-        return None
-    assert_rgb(image, image.shape[:2])
-    return image
 
 
 @settings(max_examples=400, deadline=None)
@@ -377,24 +274,3 @@ def test_well_formed_images_of_any_content(
     image = decode_or_refuse(well_formed_image(encoding, size_hw, padding, is_bigendian, seed))
     assert image is not None
     assert image.shape[:2] == size_hw
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    prefix=st.sampled_from([b'', *decoding._HEADER_READERS]),
-    data=st.binary(max_size=200),
-    declared=st.text(max_size=30),
-)
-def test_random_compressed_images(prefix: bytes, data: bytes, declared: str) -> None:
-    decode_or_refuse(compressed(prefix + data, declared))
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    kind=st.sampled_from(sorted(FILES)), where=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=8)
-)
-def test_damaged_compressed_images(kind: str, where: float, junk: bytes) -> None:
-    data = bytearray(FILES[kind])
-    at = int(where * len(data))
-    data[at : at + len(junk)] = junk
-    decode_or_refuse(compressed(bytes(data), kind))

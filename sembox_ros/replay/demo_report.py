@@ -15,9 +15,10 @@ from sembox_ros.decoding import decode_image
 from sembox_ros.draw import colorize, draw_legend
 from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import LabelSet, SceneLabels
-from sembox_ros.replay.bags import BagMessage, read_bag, view_image
+from sembox_ros.replay.bags import BagMessage, read_bag
 from sembox_ros.replay.demo_grade import Grader, Truths, render_grade
 from sembox_ros.replay.media import VideoWriter, contact_sheet, fit_picture, write_image
+from sembox_ros.replay.scene_messages import view_image
 
 OUTPUT_TOPICS = (
     '/segmentation/mask', '/segmentation/color', '/overlay', '/detections', '/segmentation/label_info',
