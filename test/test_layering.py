@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     'targets': {'ops', 'types', 'labels', 'errors'},
     'losses': {'ops', 'types', 'labels', 'errors'},
     'postprocess': {'ops', 'types', 'labels', 'errors'},
+    'decoding': {'errors'},
     'draw': {'types', 'labels', 'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
     'data': {'ops', 'types', 'labels', 'label_tables', 'config', 'errors'},
@@ -35,9 +36,9 @@ ALLOWED: dict[str, set[str]] = {
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
     'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'errors'},
     'training': _BELOW_TRAINING,
-    'replay': {'inference', 'evaluation', 'draw', 'types', 'labels', 'errors'},
-    'cli': _BELOW_TRAINING | {'inference', 'training', 'replay'},
-    'ros': {'inference', 'draw', 'types', 'labels', 'config', 'errors'},
+    'replay': {'inference', 'evaluation', 'draw', 'decoding', 'types', 'labels', 'errors'},
+    'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
+    'ros': {'inference', 'draw', 'decoding', 'types', 'labels', 'config', 'errors'},
     '__main__': {'cli'},
     '__init__': set(),
 }

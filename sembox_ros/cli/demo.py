@@ -21,9 +21,10 @@ from sembox_ros.data.streets import render_sequence
 from sembox_ros.errors import ConfigError, InputError, SemboxError
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
-from sembox_ros.replay.bags import choose_image_topic, write_image_bag
+from sembox_ros.replay.bags import ImageTopic, choose_image_topics
 from sembox_ros.replay.demo_grade import Truths
 from sembox_ros.replay.demo_report import OUTPUT_TOPICS, write_report
+from sembox_ros.replay.drive import write_image_bag
 from sembox_ros.replay.media import find_media, is_video, read_image
 
 IMAGE_TOPIC = '/camera/image_raw'
@@ -73,8 +74,8 @@ def photo_frames(folder: Path, rate_hz: float) -> Iterator[tuple[int, np.ndarray
             tqdm.write(f'skipped: {error}', file=sys.stderr)
 
 
-def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, str, str, int]:
-    """The bag to play: path, image topic, message type, number of images; a street's truth goes to `truths`.
+def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, ImageTopic]:
+    """The bag to play and its image topic; a street's truth goes to `truths`.
 
     Raises:
         SemboxError: nothing to play.
@@ -87,8 +88,12 @@ def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, str,
             frames = photo_frames(options.images, options.rate_hz)
         if not write_image_bag(path, frames, topic=IMAGE_TOPIC):
             raise InputError(f'{options.images}: none of its files is a readable image')
-        return path, *choose_image_topic(path)
-    return options.bag, *choose_image_topic(options.bag, options.image_topic)
+    else:
+        path = options.bag
+    topics = choose_image_topics(path, [options.image_topic] if options.image_topic else [])
+    if len(topics) > 1:
+        raise ConfigError(f'--image-topic: the demo plays one camera, name it: {", ".join(map(str, topics))}')
+    return path, topics[0]
 
 
 class Processes:
@@ -203,12 +208,13 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
     options.out.mkdir(parents=True, exist_ok=True)
     truths = Truths(load_scene_labels(STREET_LABELS))
-    bag, topic, kind, count = prepare_bag(options, truths)
-    say(f'{count} images on {topic} ({kind}) in {bag}')
-    recorded = play_and_record(options, bag, topic, checkpoint)
+    bag, topic = prepare_bag(options, truths)
+    say(f'playing {topic} of {bag}')
+    recorded = play_and_record(options, bag, topic.name, checkpoint)
     say('writing the results')
     truth = truths if len(truths) else None  # of your own images nothing is known
-    say(write_report(bag, topic, recorded, options.out, checkpoint.labels, trained=checkpoint.trained, truths=truth))
+    labels, trained = checkpoint.labels, checkpoint.trained
+    say(write_report(bag, topic.name, recorded, options.out, labels, trained=trained, truths=truth))
     seconds = time.monotonic() - start
     say(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
     return 0

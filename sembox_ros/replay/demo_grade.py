@@ -11,8 +11,8 @@ import numpy as np
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import sizes_line
 from sembox_ros.labels import SceneLabels
-from sembox_ros.replay.bags import BagMessage, view_image
-from sembox_ros.types import Detections
+from sembox_ros.replay.bags import BagMessage
+from sembox_ros.replay.scene_messages import read_detections, view_image
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Grader:
     """
 
     def __init__(self, labels: SceneLabels, truths: Truths) -> None:
+        self._labels = labels
         self._truths = truths
         self._grade = SceneGrade(labels, truths.labels)
         self._score_threshold: float | None = None
@@ -102,7 +103,7 @@ class Grader:
         else:
             self._grade.add_boxes(
                 str(entry.stamp_ns),
-                read_detections(entry.message),
+                read_detections(entry.message, self._labels.detection),
                 gt_boxes_xyxy=truth.boxes_xyxy,
                 gt_class_ids=truth.class_ids,
                 gt_is_crowd=truth.is_crowd,
@@ -120,22 +121,6 @@ class Grader:
             'boxes': None if boxes is None else boxes.to_dict(),
             'notes': self._grade.notes,
         }
-
-
-def read_detections(message: Any) -> Detections:
-    """The boxes of a Detection2DArray whose `class_id` are decimal ids, as the node publishes them."""
-    rows = [
-        (d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x / 2, d.bbox.size_y / 2)
-        for d in message.detections
-    ]
-    x, y, half_width, half_height = np.array(rows, np.float64).reshape(-1, 4).T
-    boxes = np.stack((x - half_width, y - half_height, x + half_width, y + half_height), axis=1)
-    hypotheses = [d.results[0].hypothesis for d in message.detections]
-    return Detections(
-        boxes.astype(np.float32),
-        np.array([int(h.class_id) for h in hypotheses], np.int64),
-        np.array([h.score for h in hypotheses], np.float32),
-    )
 
 
 def render_grade(grade: dict[str, Any], *, trained: bool) -> list[str]:

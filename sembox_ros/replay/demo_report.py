@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.image import ImageError, message_to_cvimage
 
+from sembox_ros.decoding import decode_image
 from sembox_ros.draw import colorize, draw_legend
-from sembox_ros.errors import DatasetError
+from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import LabelSet, SceneLabels
-from sembox_ros.replay.bags import BagMessage, read_bag, view_image
+from sembox_ros.replay.bags import BagMessage, read_bag
 from sembox_ros.replay.demo_grade import Grader, Truths, render_grade
 from sembox_ros.replay.media import VideoWriter, contact_sheet, fit_picture, write_image
+from sembox_ros.replay.scene_messages import view_image
 
 OUTPUT_TOPICS = (
     '/segmentation/mask', '/segmentation/color', '/overlay', '/detections', '/segmentation/label_info',
@@ -145,10 +146,10 @@ def write_sheet(
 
 
 def view_input(message: Any) -> np.ndarray:
-    """Pixels of an input image for the contact sheet; black if the message is not plain enough."""
+    """Pixels of an input image for the contact sheet; black if the message cannot be used."""
     try:
-        return np.ascontiguousarray(message_to_cvimage(message, 'rgb8'))
-    except (ImageError, ValueError, AssertionError, TypeError):
+        return decode_image(message)
+    except InputError:
         return np.zeros((*CELL_HW, 3), np.uint8)
 
 

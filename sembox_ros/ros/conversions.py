@@ -1,8 +1,9 @@
-"""Conversions between ROS messages and numpy arrays; `decode_image` comes from the module `decoding`."""
+"""Conversions between ROS messages and numpy arrays; `decode_image` is that of `decoding`, with cv_bridge if there."""
 
 from __future__ import annotations
 
 import array
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,12 +21,27 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
+from sembox_ros import decoding
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.labels import LabelSet
-from sembox_ros.ros.decoding import MAX_PIXELS, decode_image
 from sembox_ros.types import Detections
 
-__all__ = ['MAX_PIXELS', 'decode_image', 'encode_detections', 'encode_image', 'encode_label_info']
+
+def _load_converter() -> decoding.Converter:
+    """cv_bridge's conversion of colours, or that of rosbags-image where it is not installed."""
+    try:
+        # The compiled half is what fails when cv_bridge was built for another NumPy; better now than at a frame.
+        import cv_bridge.boost.cv_bridge_boost  # noqa: F401
+        from cv_bridge import CvBridge
+    except (ImportError, AttributeError):
+        from rosbags.image import message_to_cvimage
+
+        return message_to_cvimage
+    convert: decoding.Converter = CvBridge().imgmsg_to_cv2
+    return convert
+
+
+decode_image = partial(decoding.decode_image, convert=_load_converter())
 
 
 def encode_image(image: np.ndarray, encoding: Literal['mono8', 'rgb8', '16UC1'], header: Header) -> Image:

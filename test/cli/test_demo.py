@@ -12,8 +12,9 @@ import pytest
 
 from sembox_ros.cli.demo import FIRST_STAMP_NS
 from sembox_ros.data.streets import render_sequence
-from sembox_ros.replay.bags import read_bag, view_image
+from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.media import VideoReader, read_image, write_image
+from sembox_ros.replay.scene_messages import view_image
 
 
 def run_demo(tmp_path: Path, checkpoint: Path, *args: str) -> tuple[str, dict]:

@@ -10,7 +10,7 @@ import pytest
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.labels import SceneLabels, load_scene_labels
 from sembox_ros.replay.bags import BagMessage
-from sembox_ros.replay.demo_grade import Grader, Truths, read_detections, render_grade
+from sembox_ros.replay.demo_grade import Grader, Truths, render_grade
 
 LABELS = load_scene_labels('cityscapes_19+cityscapes_things_8')
 ROAD, PERSON, CAR = 0, 11, 13
@@ -34,14 +34,6 @@ def message_of_boxes(rows: list[tuple], stamp_ns: int) -> BagMessage:
         for x0, y0, x1, y1, class_id, score in rows
     ]  # fmt: skip
     return BagMessage('/detections', stamp_ns, stamp_ns, SimpleNamespace(detections=detections))
-
-
-def test_detections_are_read_back():
-    pred = read_detections(message_of_boxes([(1, 2, 4, 9, 2, 0.5), (0, 0, 7, 3, 0, 0.25)], 0).message)
-    assert pred.boxes_xyxy.tolist() == [[1, 2, 4, 9], [0, 0, 7, 3]]
-    assert pred.class_ids.tolist() == [2, 0]
-    assert pred.scores.tolist() == [0.5, 0.25]
-    assert len(read_detections(message_of_boxes([], 0).message)) == 0
 
 
 def two_frames() -> Truths:

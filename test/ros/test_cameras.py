@@ -19,7 +19,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import CITYSCAPES_19, COCO_90
-from sembox_ros.ros.decoding import decode_image
+from sembox_ros.ros.conversions import decode_image
 
 NODE = '/car/sembox'
 SIZES_HW = {'front': (120, 160), 'left': (97, 301), 'rear/wide': (64, 64)}

@@ -23,7 +23,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import CITYSCAPES_19, COCO_90
-from sembox_ros.ros.decoding import decode_image
+from sembox_ros.ros.conversions import decode_image
 
 StartNode = Callable[..., NodeProcess]
 PARAMS = Path(__file__).resolve().parents[2] / 'config' / 'sembox_node.yaml'

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from harness import wait_until
 
-from sembox_ros.replay.bags import choose_image_topic, read_bag, write_image_bag
+from sembox_ros.replay.bags import choose_image_topics, read_bag
+from sembox_ros.replay.drive import write_image_bag
 
 
 def run_module(module: str, *args: str) -> subprocess.Popen[str]:
@@ -35,8 +36,8 @@ def test_what_is_played_is_what_is_recorded(tmp_path: Path):
     recorder.terminate()
     output, _ = recorder.communicate(timeout=20)
     assert recorder.returncode == 0, output
-    topic, kind, count = choose_image_topic(tmp_path / 'out')
-    assert (topic, kind, count) == ('/camera/image_raw', 'sensor_msgs/msg/Image', 8)
+    [topic] = choose_image_topics(tmp_path / 'out')
+    assert topic == ('/camera/image_raw', 'sensor_msgs/msg/Image', 8)
     messages = list(read_bag(tmp_path / 'out'))
     for (stamp_ns, image), entry in zip(frames, messages, strict=True):
         assert entry.stamp_ns == stamp_ns

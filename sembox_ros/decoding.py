@@ -1,8 +1,8 @@
-"""Camera messages to rgb arrays.
+"""Camera messages to rgb arrays: those of a running ROS and those read from a bag without any.
 
-Colour conversion itself is left to cv_bridge where it is installed and to rosbags-image where it is not. Everything
-that either of them gets wrong (padded rows, big-endian data on NumPy 2, lengths that do not add up, sizes that no
-memory holds, truncated JPEGs) is settled here before they are called, so that both see the same tight native data.
+Colour conversion itself is left to rosbags-image, or to cv_bridge where `ros/conversions.py` found it. Everything that
+either of them gets wrong (padded rows, big-endian data on NumPy 2, lengths that do not add up, sizes that no memory
+holds, truncated JPEGs) is settled here before they are called, so that both see the same tight native data.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-from sensor_msgs.msg import CompressedImage, Image
 
 from sembox_ros.errors import InputError
+
+Converter = Callable[[Any, str], np.ndarray]
+"""(image message, target encoding) -> array, as in cv_bridge and rosbags-image."""
 
 MAX_PIXELS = 2**26
 """Default limit of height x width: 8192 x 8192, far above any camera, 201 MB as rgb8."""
@@ -119,59 +121,76 @@ class _TightImage:
     data: np.ndarray
 
 
-def _load_converter() -> Callable[[Any, str], np.ndarray]:
-    """Find the function (image message, target encoding) -> array of cv_bridge, else of rosbags-image."""
-    try:
-        # The compiled half is what fails when cv_bridge was built for another NumPy; better now than at a frame.
-        import cv_bridge.boost.cv_bridge_boost  # noqa: F401
-        from cv_bridge import CvBridge
-    except (ImportError, AttributeError):
-        from rosbags.image import message_to_cvimage
+def convert_with_rosbags(image: Any, encoding: str) -> np.ndarray:
+    """rosbags-image's conversion of colours."""
+    from rosbags.image import message_to_cvimage  # not above: a node that has cv_bridge runs without rosbags
 
-        return message_to_cvimage
-    convert: Callable[[Any, str], np.ndarray] = CvBridge().imgmsg_to_cv2
-    return convert
-
-
-_convert = _load_converter()
+    return message_to_cvimage(image, encoding)
 
 
 def decode_image(
-    msg: Image | CompressedImage, *, max_pixels: int = MAX_PIXELS, warn: Callable[[str], None] | None = None
+    msg: Any,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    warn: Callable[[str], None] | None = None,
+    convert: Converter = convert_with_rosbags,
 ) -> np.ndarray:
     """Turn a camera message into an rgb image.
 
     Args:
-        msg: any encoding of `PACKED` or `SEMI_PLANAR`, or a compressed jpeg, png, webp or bmp.
+        msg: `sensor_msgs/Image` in any encoding of `PACKED` or `SEMI_PLANAR`, or `CompressedImage` that holds a jpeg,
+            png, webp or bmp; of rclpy (data in an `array.array`) or of rosbags (data in a numpy array).
         max_pixels: largest height x width that is accepted; checked before anything is allocated.
         warn: called when colours had to be guessed (8UC1, 8UC3, 8UC4), at every such message but with one constant
             text per encoding, so that the caller can log it once.
+        convert: what converts colours; every one gives the same image up to rounding.
 
     Returns:
-        (H, W, 3) uint8 rgb, C-contiguous. For rgb8 without padding it is a writable view of `msg.data` (no copy;
-        rclpy messages own their data, and the view keeps it alive); for everything else it is fresh memory.
+        (H, W, 3) uint8 rgb, C-contiguous. For rgb8 without padding it is a view of `msg.data` (no copy; the view keeps
+        it alive), which rosbags makes read-only; for everything else it is fresh memory.
         `height` of the semi-planar encodings counts luma rows. 16-bit samples are scaled by 255 / 65535. The EXIF
         orientation of a jpeg is ignored, so that the pixels stay those that the camera calibration is about.
 
     Raises:
         InputError: the message cannot be used; the text names the field, what was expected and what came.
     """
-    if isinstance(msg, CompressedImage):
-        return _decode_compressed(msg, max_pixels)
-    if not isinstance(msg, Image):
+    kind = type(msg).__name__.rpartition('__')[2]  # rosbags' classes are called sensor_msgs__msg__Image
+    if kind == 'CompressedImage':
+        return _decode_compressed(msg, max_pixels, convert)
+    if kind != 'Image':
         raise InputError(f'msg: expected sensor_msgs Image or CompressedImage, got {type(msg).__name__}')
     encoding = msg.encoding
     if encoding not in PACKED and encoding not in SEMI_PLANAR:
         raise InputError(_unusable_encoding('image.encoding', encoding))
     _check_size('image', msg.height, msg.width, max_pixels)
     if encoding in SEMI_PLANAR:
-        return _decode_semi_planar(msg, SEMI_PLANAR[encoding])
+        return _decode_semi_planar(msg, SEMI_PLANAR[encoding], convert)
     if warn is not None and encoding in GUESSED:
         warn(
             f"image.encoding: '{encoding}' does not say what its channels are, taken as '{PACKED[encoding].known_as}'; "
             f'publish an encoding such as rgb8, bgr8 or mono8'
         )
-    return _decode_packed(msg, PACKED[encoding])
+    return _decode_packed(msg, PACKED[encoding], convert)
+
+
+def decode_mask(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Take the class ids out of a `sensor_msgs/Image`, which are numbers and no colours.
+
+    Args:
+        msg: an image of encoding mono8 or 8UC1.
+        max_pixels: largest height x width that is accepted.
+
+    Returns:
+        (H, W) uint8; a view of `msg.data` if its rows are not padded.
+
+    Raises:
+        InputError: another encoding, or data that does not fit.
+    """
+    if msg.encoding not in ('mono8', '8UC1'):
+        raise InputError(f"mask.encoding: expected mono8 with class ids, got '{msg.encoding[:40]}'")
+    _check_size('mask', msg.height, msg.width, max_pixels)
+    data = _checked_bytes(msg, msg.width, msg.step * (msg.height - 1) + msg.width, msg.step)
+    return _tight_rows(data, msg.height, msg.width, msg.step)
 
 
 def _unusable_encoding(field: str, encoding: str) -> str:
@@ -191,7 +210,7 @@ def _check_size(field: str, height: int, width: int, max_pixels: int) -> None:
         raise InputError(f'{field}: expected at most {max_pixels} pixels, got {height} x {width}; raise max_pixels')
 
 
-def _checked_bytes(msg: Image, row_bytes: int, needed: int, last_step: int) -> np.ndarray:
+def _checked_bytes(msg: Any, row_bytes: int, needed: int, last_step: int) -> np.ndarray:
     """`msg.data` as (L,) uint8 once `step` and the length are known to hold the image.
 
     The last row may lack its padding. Bytes beyond the image are ignored if they are less than one row or fill up the
@@ -237,7 +256,7 @@ def _tight_rows(data: np.ndarray, rows: int, row_bytes: int, step: int) -> np.nd
     return tight
 
 
-def _decode_packed(msg: Image, fmt: PixelFormat) -> np.ndarray:
+def _decode_packed(msg: Any, fmt: PixelFormat, convert: Converter) -> np.ndarray:
     if fmt.even_width and msg.width % 2:
         raise InputError(f'image.width: expected an even number for {msg.encoding}, got {msg.width}')
     row_bytes = msg.width * fmt.channels * np.dtype(fmt.dtype).itemsize
@@ -246,10 +265,10 @@ def _decode_packed(msg: Image, fmt: PixelFormat) -> np.ndarray:
     if fmt.dtype == np.uint16:
         # Swapped here, because cv_bridge's own way ends in ndarray.newbyteorder, which NumPy 2 removed.
         samples = samples.view('>u2' if msg.is_bigendian else '<u2').astype(np.uint16, copy=False)
-    return _to_rgb(samples.reshape(msg.height, msg.width, fmt.channels), fmt.known_as)
+    return _to_rgb(samples.reshape(msg.height, msg.width, fmt.channels), fmt.known_as, convert)
 
 
-def _decode_semi_planar(msg: Image, fmt: SemiPlanarFormat) -> np.ndarray:
+def _decode_semi_planar(msg: Any, fmt: SemiPlanarFormat, convert: Converter) -> np.ndarray:
     """Repack as uyvy, which both converters know; its BT.601 arithmetic is that of OpenCV's own nv12 and nv21."""
     height, width, every = msg.height, msg.width, fmt.subsampling
     if height % every or width % every:
@@ -262,11 +281,11 @@ def _decode_semi_planar(msg: Image, fmt: SemiPlanarFormat) -> np.ndarray:
     packed = np.empty((height, width // every, 4), np.uint8)  # u y v y
     packed[..., 0::2] = np.repeat(chroma[..., fmt.chroma_order], every, axis=0)
     packed[..., 1::2] = luma.reshape(height, -1, every)  # 4:4:4 has one luma per pair, and gets it twice
-    rgb = _to_rgb(packed.reshape(height, -1, 2), 'yuv422')
+    rgb = _to_rgb(packed.reshape(height, -1, 2), 'yuv422', convert)
     return np.ascontiguousarray(rgb[:, :: 2 // every])
 
 
-def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
+def _to_rgb(pixels: np.ndarray, encoding: str, convert: Converter) -> np.ndarray:
     """Convert (H, W, C) C-contiguous native uint8 or uint16 pixels to (H, W, 3) uint8 rgb.
 
     Raises:
@@ -282,14 +301,14 @@ def _to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
     data = pixels.reshape(-1).view(np.uint8)
     image = _TightImage(height, width, encoding, int(sys.byteorder == 'big'), data.size // height, data)
     try:
-        rgb = _convert(image, 'rgb16' if deep else 'rgb8')
+        rgb = convert(image, 'rgb16' if deep else 'rgb8')
     except (cv2.error, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f'image: {height} x {width} {encoding} could not be converted to rgb8: {error}') from error
     # cv_bridge rounds and rosbags-image truncates when it narrows, so both stay at 16 bits and OpenCV rounds.
     return cv2.convertScaleAbs(rgb, alpha=255 / 65535) if deep else np.ascontiguousarray(rgb)
 
 
-def _decode_compressed(msg: CompressedImage, max_pixels: int) -> np.ndarray:
+def _decode_compressed(msg: Any, max_pixels: int, convert: Converter) -> np.ndarray:
     """Decode as cv_bridge does: the file itself tells its colours, `format` only what must not be taken for colours."""
     source, _, packing = (part.strip() for part in msg.format.partition(';'))
     if 'compressedDepth' in msg.format:
@@ -322,7 +341,7 @@ def _decode_compressed(msg: CompressedImage, max_pixels: int) -> np.ndarray:
     encoding = f'{name}{pixels.dtype.itemsize * 8}'
     if encoding not in PACKED:
         raise InputError(_unusable_encoding('compressed image.format', source))
-    return _to_rgb(np.ascontiguousarray(pixels), encoding)
+    return _to_rgb(np.ascontiguousarray(pixels), encoding, convert)
 
 
 def _announced_size(data: bytes, declared: str) -> tuple[int, int]:
