@@ -34,6 +34,12 @@ def check_class_ids(name: str, ids: np.ndarray, labels: LabelSet) -> None:
         raise InputError(f"{name}: expected ids 0..{len(labels) - 1} of '{labels.name}', got {ids.min()}..{ids.max()}")
 
 
+def to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """COCO's form of boxes: (N, 4) float64 x0 y0 width height, from (N, 4) float32."""
+    corners = boxes_xyxy.astype(np.float64)
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+
+
 class BoxAP:
     """Matches the boxes of images one by one; keeps 15 bytes of each predicted box.
 
@@ -212,12 +218,10 @@ def _accumulate(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 def _annotations(boxes: Detections, is_crowd: np.ndarray) -> list[dict[str, Any]]:
     """COCO's form of one image's boxes; ids start above 0, which COCOeval reads as 'not matched'."""
-    corners = boxes.boxes_xyxy.astype(np.float64)
-    sizes = corners[:, 2:] - corners[:, :2]
-    xywh = np.concatenate((corners[:, :2], sizes), axis=1)
+    xywh = to_xywh(boxes.boxes_xyxy)
     rows = zip(
         xywh.tolist(),
-        sizes.prod(axis=1).tolist(),
+        xywh[:, 2:].prod(axis=1).tolist(),
         boxes.class_ids.tolist(),
         is_crowd.tolist(),
         boxes.scores.tolist(),
