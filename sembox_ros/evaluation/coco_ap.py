@@ -1,15 +1,17 @@
-"""COCO's average precision of boxes, by pycocotools, from arrays in memory."""
+"""COCO's average precision of boxes, by pycocotools, image by image.
+
+COCOeval wants all boxes of all images at once, as dicts. Its two halves are used apart here: each image is matched
+when it comes, of which a few bytes per box are kept, and average precisions are accumulated from those.
+"""
 
 from __future__ import annotations
 
 import io
 import math
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sembox_ros.errors import InputError
@@ -19,15 +21,11 @@ from sembox_ros.types import Detections
 
 MAX_DETECTIONS = 100  # of one class in one image; more have no influence
 AREAS = ('all', 'small', 'medium', 'large')  # in the order of COCOeval's params.areaRngLbl
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # of COCOeval's params.iouThrs
 
-
-@dataclass(frozen=True)
-class _ImageBoxes:
-    """Both sides of one image, in arrays of their own."""
-
-    pred: Detections
-    gt: Detections
-    gt_is_crowd: np.ndarray
+# What is kept of one predicted box: `flags` are the bits of (matched, ignored) x AREAS x IOU_THRESHOLDS.
+_MATCHED_BOX = np.dtype([('class_id', np.uint8), ('score', np.float32), ('flags', np.uint8, (10,))])
+_FLAGS_SHAPE = (2, len(AREAS), len(IOU_THRESHOLDS))
 
 
 def check_class_ids(name: str, ids: np.ndarray, labels: LabelSet) -> None:
@@ -36,8 +34,14 @@ def check_class_ids(name: str, ids: np.ndarray, labels: LabelSet) -> None:
         raise InputError(f"{name}: expected ids 0..{len(labels) - 1} of '{labels.name}', got {ids.min()}..{ids.max()}")
 
 
+def to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """COCO's form of boxes: (N, 4) float64 x0 y0 width height, from (N, 4) float32."""
+    corners = boxes_xyxy.astype(np.float64)
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+
+
 class BoxAP:
-    """Collects the boxes of images one by one; keeps them as arrays until `compute`.
+    """Matches the boxes of images one by one; keeps 15 bytes of each predicted box.
 
     The order of the images makes no difference, equal scores in different images included.
 
@@ -51,7 +55,8 @@ class BoxAP:
 
     def reset(self) -> None:
         """Forget all boxes."""
-        self._images: dict[str, _ImageBoxes] = {}
+        self._images: dict[str, np.ndarray] = {}  # image id -> (N,) of _MATCHED_BOX
+        self._objects = np.zeros((len(self.labels), len(AREAS)), np.int64)  # that are asked for
 
     def update(
         self,
@@ -87,12 +92,9 @@ class BoxAP:
             raise InputError(f"scores of '{image_id}': expected finite numbers, got NaN or infinity")
         check_class_ids(f"pred.class_ids of '{image_id}'", pred.class_ids, self.labels)
         check_class_ids(f"gt_class_ids of '{image_id}'", gt_class_ids, self.labels)
-        # Copies, so that views do not keep larger arrays alive and later changes do no harm.
-        self._images[image_id] = _ImageBoxes(
-            pred=Detections(pred.boxes_xyxy.copy(), pred.class_ids.copy(), pred.scores.copy()),
-            gt=Detections(gt.boxes_xyxy.copy(), gt.class_ids.copy(), gt.scores),
-            gt_is_crowd=gt_is_crowd.copy(),
-        )
+        boxes, objects = _match(pred, gt, gt_is_crowd, classes=len(self.labels))
+        self._images[image_id] = boxes
+        self._objects += objects
 
     def merge(self, other: BoxAP) -> None:
         """Take over another one's images, as if they had been given to this one.
@@ -106,11 +108,11 @@ class BoxAP:
         if twice:
             raise InputError(f"other: expected images of its own, {len(twice)} are in both, the first is '{twice[0]}'")
         self._images.update(other._images)
+        self._objects += other._objects
 
     def compute(self) -> BoxScores:
         """The scores of all images so far; NaN where there is no ground truth (a crowd is none)."""
-        with redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
-            precision = self._precision()
+        precision = self._precision()
 
         def mean(part: np.ndarray) -> float:
             measured = part[part > -1]  # -1 marks classes without ground truth
@@ -130,40 +132,96 @@ class BoxAP:
             ap50_per_class={name: mean(everything[0, :, k]) for k, name in enumerate(names)},
         )
 
+    def precision_curves(self, iou: float = 0.5) -> dict[str, np.ndarray]:
+        """The curves whose means are the average precisions of the classes.
+
+        Args:
+            iou: one of `IOU_THRESHOLDS`.
+
+        Returns:
+            Class name -> (101,) float64, the best precision 0..1 at a recall of at least 0, 0.01 ... 1; only classes
+            that have ground truth.
+
+        Raises:
+            InputError: there is no such threshold.
+        """
+        if iou not in IOU_THRESHOLDS:
+            raise InputError(f'iou: expected one of {", ".join(map(str, IOU_THRESHOLDS))}; got {iou}')
+        curves = self._precision()[IOU_THRESHOLDS.index(iou), :, :, AREAS.index('all')]
+        asked = np.flatnonzero(self._objects[:, AREAS.index('all')])
+        return {self.labels.names[k]: curves[:, k].copy() for k in asked}
+
     def _precision(self) -> np.ndarray:
         """COCOeval's table (10 IoU thresholds, 101 recalls, K, 4 areas) float64, -1 without ground truth."""
-        ground_truth: list[dict[str, Any]] = []
-        results: list[dict[str, Any]] = []
-        for index, image_id in enumerate(sorted(self._images)):
-            image = self._images[image_id]
-            no_crowd = np.zeros(len(image.pred), np.bool_)
-            ground_truth += _annotations(index, image.gt, image.gt_is_crowd, first_id=1 + len(ground_truth))
-            results += _annotations(index, image.pred, no_crowd, first_id=1 + len(results))
-        evaluation = COCOeval(self._as_coco(ground_truth), self._as_coco(results), 'bbox')
-        evaluation.params.maxDets = [MAX_DETECTIONS]
-        evaluation.evaluate()
+        # Images in the order of their names; within an image and a class, the best score comes first already.
+        images = [self._images[image_id] for image_id in sorted(self._images)]
+        boxes = np.concatenate([np.zeros(0, _MATCHED_BOX), *images])
+        # One class at a time: unpacked flags and COCOeval's sums take some 500 bytes per box.
+        return np.concatenate(
+            [_accumulate(boxes[boxes['class_id'] == k], objects) for k, objects in enumerate(self._objects)], axis=2
+        )
+
+
+def _match(
+    pred: Detections, gt: Detections, gt_is_crowd: np.ndarray, *, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Match one image's boxes by COCOeval's rules, which do not depend on other images.
+
+    Returns:
+        (N,) of _MATCHED_BOX, at most `MAX_DETECTIONS` of each class, by class and with the best score first; and
+        (classes, 4) int64, the number of objects that are asked for in each of the `AREAS`.
+    """
+    evaluation = COCOeval(iouType='bbox')
+    for box in _annotations(gt, gt_is_crowd):
+        evaluation._gts[0, box['category_id']].append(box)
+    for box in _annotations(pred, np.zeros(len(pred), np.bool_)):
+        evaluation._dts[0, box['category_id']].append(box)
+    objects = np.zeros((classes, len(AREAS)), np.int64)
+    parts = [np.zeros(0, _MATCHED_BOX)]
+    for key in sorted(evaluation._gts.keys() | evaluation._dts.keys()):
+        _, class_id = key
+        evaluation.ious[key] = evaluation.computeIoU(*key)
+        areas = [evaluation.evaluateImg(*key, area, MAX_DETECTIONS) for area in evaluation.params.areaRng]
+        objects[class_id] = [np.count_nonzero(matches['gtIgnore'] == 0) for matches in areas]
+        part = np.zeros(len(areas[0]['dtScores']), _MATCHED_BOX)
+        part['class_id'], part['score'] = class_id, areas[0]['dtScores']
+        flags = np.array([[matches[name] for matches in areas] for name in ('dtMatches', 'dtIgnore')], np.bool_)
+        part['flags'] = np.packbits(flags.reshape(np.prod(_FLAGS_SHAPE), -1), axis=0).T  # bits of a box side by side
+        parts.append(part)
+    return np.concatenate(parts), objects
+
+
+def _accumulate(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """COCOeval's table of one class, as if all its boxes had been in one image.
+
+    Args:
+        boxes: (N,) of _MATCHED_BOX, images one after the other.
+        objects: (4,) int64, how many are asked for in each of the `AREAS`.
+
+    Returns:
+        (10 IoU thresholds, 101 recalls, 1, 4 areas) float64, -1 without ground truth.
+    """
+    matched, ignored = np.unpackbits(boxes['flags'], axis=1).T.reshape(*_FLAGS_SHAPE, len(boxes)).astype(np.bool_)
+    scores = boxes['score'].astype(np.float64)
+    evaluation = COCOeval(iouType='bbox')
+    params = evaluation.params
+    params.imgIds, params.catIds, params.maxDets = [0], [0], [len(boxes)]  # the limit per image was applied before
+    evaluation._paramsEval = params
+    evaluation.evalImgs = [
+        {'dtScores': scores, 'dtMatches': matched[a], 'dtIgnore': ignored[a], 'gtIgnore': np.zeros(count, np.bool_)}
+        for a, count in enumerate(objects)
+    ]
+    with redirect_stdout(io.StringIO()):  # it reports its progress there
         evaluation.accumulate()
-        return evaluation.eval['precision'][..., 0]
-
-    def _as_coco(self, annotations: list[dict[str, Any]]) -> COCO:
-        coco = COCO()
-        coco.dataset = {
-            'images': [{'id': index} for index in range(len(self._images))],
-            'categories': [{'id': index, 'name': name} for index, name in enumerate(self.labels.names)],
-            'annotations': annotations,
-        }
-        coco.createIndex()
-        return coco
+    return evaluation.eval['precision'][..., 0]
 
 
-def _annotations(image: int, boxes: Detections, is_crowd: np.ndarray, *, first_id: int) -> list[dict[str, Any]]:
-    """COCO's form of one image's boxes; ids must start above 0, which COCOeval reads as 'not matched'."""
-    corners = boxes.boxes_xyxy.astype(np.float64)
-    sizes = corners[:, 2:] - corners[:, :2]
-    xywh = np.concatenate((corners[:, :2], sizes), axis=1)
+def _annotations(boxes: Detections, is_crowd: np.ndarray) -> list[dict[str, Any]]:
+    """COCO's form of one image's boxes; ids start above 0, which COCOeval reads as 'not matched'."""
+    xywh = to_xywh(boxes.boxes_xyxy)
     rows = zip(
         xywh.tolist(),
-        sizes.prod(axis=1).tolist(),
+        xywh[:, 2:].prod(axis=1).tolist(),
         boxes.class_ids.tolist(),
         is_crowd.tolist(),
         boxes.scores.tolist(),
@@ -172,12 +230,12 @@ def _annotations(image: int, boxes: Detections, is_crowd: np.ndarray, *, first_i
     return [
         {
             'id': number,
-            'image_id': image,
             'category_id': class_id,
             'bbox': box,
             'area': area,
             'iscrowd': int(crowd),
+            'ignore': int(crowd),
             'score': score,
         }
-        for number, (box, area, class_id, crowd, score) in enumerate(rows, first_id)
+        for number, (box, area, class_id, crowd, score) in enumerate(rows, 1)
     ]

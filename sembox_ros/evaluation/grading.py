@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sembox_ros.errors import InputError
@@ -70,20 +72,25 @@ class SceneGrade:
         self._gt_known = np.array([name in pred.names for name in gt.names], np.bool_)
         return BoxAP(gt)
 
-    def add_mask(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def add_mask(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one mask, where masks are graded.
 
         Args:
             pred: (H, W) uint8 ids of the network's semantic label set.
             gt: (H, W) uint8 ids of the ground truth's.
 
+        Returns:
+            The mIoU of this mask alone, see `SemanticIoU.update`; NaN where masks are not graded.
+
         Raises:
             InputError: shapes or dtypes do not fit, or the ground truth has an unknown id.
         """
-        if self._semantic is not None:
-            check_mask('pred', pred)
-            self._semantic.update(self._to_gt_semantic[pred], gt)
-            self.masks += 1
+        if self._semantic is None:
+            return math.nan
+        check_mask('pred', pred)
+        miou = self._semantic.update(self._to_gt_semantic[pred], gt)
+        self.masks += 1
+        return miou
 
     def add_boxes(
         self,
@@ -136,6 +143,18 @@ class SceneGrade:
             self._semantic.merge(other._semantic)
         self.masks += other.masks
         self.images += other.images
+
+    def confusion(self) -> np.ndarray | None:
+        """`SemanticIoU.confusion` in the ground truth's classes; None where no mask was graded."""
+        return self._semantic.confusion() if self._semantic is not None and self.masks else None
+
+    def precision_curves(self, iou: float = 0.5) -> dict[str, np.ndarray] | None:
+        """`BoxAP.precision_curves` of the ground truth's classes; None where no image's boxes were graded.
+
+        Raises:
+            InputError: it is none of COCO's IoU thresholds.
+        """
+        return self._boxes.precision_curves(iou) if self._boxes is not None and self.images else None
 
     def compute(self) -> tuple[SemanticScores | None, BoxScores | None]:
         """The scores so far; None for a part that is not graded or of which nothing came."""

@@ -35,15 +35,19 @@ class SemanticIoU:
     def reset(self) -> None:
         """Forget all masks."""
         count = len(self.labels)
-        self._confusion = np.zeros((count, count), np.int64)  # [ground truth, prediction]
-        self._misses = np.zeros(count, np.int64)  # pixels of each class that were given an id outside the label set
+        # [ground truth, prediction]; the last column counts ids outside the label set.
+        self._confusion = np.zeros((count, count + 1), np.int64)
 
-    def update(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def update(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one image.
 
         Args:
             pred: (H, W) uint8 class ids.
             gt: (H, W) uint8 class ids, `labels.ignore_id` where unlabeled.
+
+        Returns:
+            The mIoU of this image alone, 0..1, over the classes that either side has in it; NaN where nothing is
+            labeled.
 
         Raises:
             InputError: shapes or dtypes do not fit, or the ground truth has an id that the label set lacks.
@@ -62,8 +66,10 @@ class SemanticIoU:
                 f"gt: expected ids 0..{classes - 1} of '{self.labels.name}' or {self.labels.ignore_id} (ignored), "
                 f'got {unknown}; map the ids of the data set first'
             )
-        self._confusion += counts[:classes, :classes]
-        self._misses += counts[:classes, classes:].sum(axis=1)
+        inside, outside = counts[:classes, :classes], counts[:classes, classes:].sum(axis=1)
+        confusion = np.column_stack((inside, outside))
+        self._confusion += confusion
+        return _mean(_iou_per_class(confusion))
 
     def merge(self, other: SemanticIoU) -> None:
         """Take over what another one counted, as if its masks had been given to this one.
@@ -74,17 +80,35 @@ class SemanticIoU:
         if other.labels != self.labels:
             raise InputError(f"other: expected the label set '{self.labels.name}', got '{other.labels.name}'")
         self._confusion += other._confusion
-        self._misses += other._misses
+
+    def confusion(self) -> np.ndarray:
+        """How many pixels of each class were given which class.
+
+        Returns:
+            (K, K + 1) int64, a row for each class of the ground truth and a column for each predicted one; the last
+            column counts predicted ids outside the label set. Unlabeled pixels are not in it.
+        """
+        return self._confusion.copy()
 
     def compute(self) -> SemanticScores:
         """The scores of all masks so far; NaN where there was nothing to measure."""
-        hits = self._confusion.diagonal()
-        labeled = self._confusion.sum(axis=1) + self._misses
-        union = labeled + self._confusion.sum(axis=0) - hits
-        iou = np.divide(hits, union, out=np.full(len(self.labels), np.nan), where=union > 0)
-        total = int(labeled.sum())
+        iou = _iou_per_class(self._confusion)
+        total = int(self._confusion.sum())
         return SemanticScores(
-            miou=float(iou[union > 0].mean()) if union.any() else math.nan,
+            miou=_mean(iou),
             iou_per_class=dict(zip(self.labels.names, iou.tolist(), strict=True)),
-            pixel_accuracy=int(hits.sum()) / total if total else math.nan,
+            pixel_accuracy=int(self._confusion.diagonal().sum()) / total if total else math.nan,
         )
+
+
+def _iou_per_class(confusion: np.ndarray) -> np.ndarray:
+    """(K,) float64 of a (K, K + 1) confusion matrix; NaN for a class that neither side has."""
+    hits = confusion.diagonal()
+    union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - hits
+    return np.divide(hits, union, out=np.full(len(confusion), np.nan), where=union > 0)
+
+
+def _mean(iou: np.ndarray) -> float:
+    """The mean of the classes that are not NaN; NaN if there are none."""
+    measured = iou[~np.isnan(iou)]
+    return float(measured.mean()) if measured.size else math.nan

@@ -174,8 +174,8 @@ def random_picture(rng: np.random.Generator) -> Picture:
     )
 
 
-def from_disk(folder: Path, images: list[Picture]) -> COCOeval:
-    """Pycocotools as its own demo runs it: two JSON files, loadRes, summarize."""
+def as_coco(images: list[Picture], classes: int = 3) -> tuple[dict, list[dict]]:
+    """COCO's two files: ground truth, and results."""
 
     def xywh(box: np.ndarray) -> list[float]:
         x0, y0, x1, y1 = (float(v) for v in box)
@@ -193,17 +193,62 @@ def from_disk(folder: Path, images: list[Picture]) -> COCOeval:
             found.append(
                 {'image_id': number, 'category_id': int(class_id) + 1, 'bbox': xywh(box), 'score': float(score)}
             )
-    categories = [{'id': i, 'name': str(i)} for i in (1, 2, 3)]
+    categories = [{'id': i, 'name': str(i)} for i in range(1, classes + 1)]
     listed = [{'id': number} for number in range(100, 100 + len(images))]
-    (folder / 'gt.json').write_text(json.dumps({'images': listed, 'categories': categories, 'annotations': truth}))
+    return {'images': listed, 'categories': categories, 'annotations': truth}, found
+
+
+def evaluated(gt: COCO, results: COCO) -> COCOeval:
+    evaluation = COCOeval(gt, results, 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation
+
+
+def from_disk(folder: Path, images: list[Picture]) -> COCOeval:
+    """Pycocotools as its own demo runs it: two JSON files, loadRes, summarize."""
+    truth, found = as_coco(images)
+    (folder / 'gt.json').write_text(json.dumps(truth))
     (folder / 'dt.json').write_text(json.dumps(found))
     with redirect_stdout(io.StringIO()):
         gt = COCO(str(folder / 'gt.json'))
-        evaluation = COCOeval(gt, gt.loadRes(str(folder / 'dt.json')), 'bbox')
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+        return evaluated(gt, gt.loadRes(str(folder / 'dt.json')))
+
+
+def all_at_once(images: list[Picture], classes: int) -> COCOeval:
+    """Pycocotools in memory; loadRes cannot read an empty list."""
+    truth, found = as_coco(images, classes)
+    gt, nothing = COCO(), COCO()
+    with redirect_stdout(io.StringIO()):
+        for coco, annotations in ((gt, truth['annotations']), (nothing, [])):
+            coco.dataset = {**truth, 'annotations': annotations}
+            coco.createIndex()
+        return evaluated(gt, gt.loadRes(found) if found else nothing)
+
+
+def check_equal(metric: BoxAP, expected: COCOeval) -> None:
+    """Bit for bit, the whole table of 100 detections and the numbers that are made from it."""
+    table = expected.eval['precision'][..., 2]
+    np.testing.assert_array_equal(metric._precision(), table)
+    scores, curves = metric.compute(), metric.precision_curves(0.75)
+    ours = [scores.ap, scores.ap50, scores.ap75, scores.ap_small, scores.ap_medium, scores.ap_large]
+    assert [-1 if math.isnan(value) else value for value in ours] == expected.stats[:6].tolist()
+    for index, name in enumerate(metric.labels.names):
+        if table[0, 0, index, 0] == -1:
+            assert math.isnan(scores.ap_per_class[name])
+            assert name not in curves
+        else:
+            assert scores.ap_per_class[name] == pytest.approx(table[:, :, index, 0].mean(), abs=1e-12)
+            assert scores.ap50_per_class[name] == table[0, :, index, 0].mean()
+            np.testing.assert_array_equal(curves[name], table[5, :, index, 0])
+
+
+def metric_of(images: list[Picture], labels: LabelSet = THREE) -> BoxAP:
+    metric = BoxAP(labels)
+    for index, image in enumerate(images):
+        add(metric, f'{index:03d}', image)
+    return metric
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -211,21 +256,77 @@ def test_equals_pycocotools_from_files(tmp_path: Path, seed: int):
     rng = np.random.default_rng(seed)
     images = [random_picture(rng) for _ in range(25)]
     assert any(image.is_crowd.any() for image in images)
-    scores, expected = scores_of_many(images), from_disk(tmp_path, images)
-    ours = [scores.ap, scores.ap50, scores.ap75, scores.ap_small, scores.ap_medium, scores.ap_large]
-    assert 0.05 < scores.ap < 0.95
-    assert ours == pytest.approx(expected.stats[:6].tolist(), abs=1e-6)
-    for index, name in enumerate('abc'):
-        table = expected.eval['precision'][:, :, index, 0, 2]  # all areas, 100 detections
-        assert scores.ap_per_class[name] == pytest.approx(table.mean(), abs=1e-6)
-        assert scores.ap50_per_class[name] == pytest.approx(table[0].mean(), abs=1e-6)
+    metric = metric_of(images)
+    assert 0.05 < metric.compute().ap < 0.95
+    check_equal(metric, from_disk(tmp_path, images))
 
 
-def scores_of_many(images: list[Picture]):
-    metric = BoxAP(THREE)
-    for index, image in enumerate(images):
-        add(metric, f'{index:03d}', image)
-    return metric.compute()
+@st.composite
+def pictures(draw: st.DrawFn, labels: LabelSet) -> Picture:
+    """Boxes on a coarse grid, so that overlaps, areas and scores are often equal or exactly at a limit."""
+    scale = draw(st.sampled_from((1.0, 5.3, 32.0)))  # of all three sizes, and exactly 32 x 32 and 96 x 96 pixels
+    side = st.integers(0, 5)
+    row = st.tuples(side, side, side, side, st.sampled_from(range(len(labels))), st.sampled_from((0, 0, 0, 1)))
+    truth = draw(st.lists(row, max_size=6))
+    found = draw(st.lists(st.tuples(row, st.sampled_from((0.1, 0.25, 0.5, 0.7, 1.0))), max_size=8))
+    if truth:  # many of what is found lie on an object or beside it
+        near = st.tuples(st.sampled_from(truth), st.sampled_from((-1, 0, 0, 1)), st.sampled_from((0, 0, 1)))
+        for (x, y, width, height, class_id, _), shift, growth in draw(st.lists(near, max_size=8)):
+            found.append(((x + shift, y, width + growth, height, class_id), draw(st.sampled_from((0.25, 0.5)))))
+
+    def corners(box: tuple) -> tuple[float, ...]:
+        x, y, width, height = (scale * value for value in box[:4])
+        return x, y, x + width, y + height
+
+    return picture(
+        [(*corners(box), box[4], score) for box, score in found], [(*corners(box), *box[4:]) for box in truth]
+    )
+
+
+FEW = LabelSet(name='few', names=('a', 'b'), palette=((0, 0, 0),) * 2, is_thing=(True,) * 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from((FEW, COCO_80)))
+def test_equals_pycocotools_on_everything_at_once(data: st.DataObject, labels: LabelSet):
+    images = data.draw(st.lists(pictures(labels), min_size=1, max_size=6))
+    check_equal(metric_of(images, labels), all_at_once(images, len(labels)))
+
+
+def test_more_than_a_hundred_detections_of_a_class_are_cut_as_pycocotools_cuts_them():
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(3):
+        corner = rng.integers(0, 9, (150, 2)) * 10
+        found = [(x, y, x + 10, y + 10 + i % 3, i % 5 == 0, 0.5 + 0.1 * (i % 4)) for i, (x, y) in enumerate(corner)]
+        images.append(picture(found, [(*box[:4], box[4], 0) for box in found[::9]]))
+    metric = metric_of(images)
+    assert {len(boxes) for boxes in metric._images.values()} == {100 + 30}
+    check_equal(metric, all_at_once(images, 3))
+
+
+def test_precision_curves_by_hand():
+    # The better detection hits at IoU 0.8, the other misses, and one of the two objects is not found.
+    metric = metric_of([picture(
+        [(0, 0, 100, 80, 0, 0.9), (300, 300, 400, 400, 0, 0.8), (0, 0, 9, 9, 2, 0.9)],
+        [(0, 0, 100, 100, 0, 0), (200, 0, 220, 20, 0, 0), (0, 200, 50, 250, 1, 0), (0, 0, 9, 9, 2, 1)],
+    )])  # fmt: skip
+    curves = metric.precision_curves()
+    assert list(curves) == ['a', 'b']  # there is but a crowd of c
+    assert curves['a'] == pytest.approx(np.where(np.arange(101) <= 50, 1, 0))
+    assert not curves['b'].any()
+    assert not metric.precision_curves(0.85)['a'].any()
+    with pytest.raises(InputError, match=r'iou: expected one of 0\.5, 0\.55, .* 0\.95; got 0\.51'):
+        metric.precision_curves(0.51)
+    assert BoxAP(THREE).precision_curves() == {}
+
+
+def test_what_is_kept_is_small():
+    """Images of fifty boxes: some 15 bytes per box, whatever else they hold."""
+    found = [(i, 0, i + 30, 40, i % 3, 0.5) for i in range(50)]
+    metric = metric_of([picture(found, [(*box[:5], 0) for box in found[:15]])] * 3)
+    assert sum(boxes.nbytes for boxes in metric._images.values()) == 3 * 50 * 15
+    assert all(boxes.base is None for boxes in metric._images.values())  # no view of something larger
 
 
 @settings(max_examples=25, deadline=None)

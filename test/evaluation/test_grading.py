@@ -40,7 +40,9 @@ def add_boxes(grade: SceneGrade, image_id: str, pred: Detections, class_ids: lis
 def test_masks_are_compared_by_name():
     grade = SceneGrade(NETWORK, GT)
     # network: car 0, moon 1, road 2. truth: road 0, car 1.
-    grade.add_mask(np.array([[2, 2, 0, 1, 0]], np.uint8), np.array([[0, 0, 1, 1, 255]], np.uint8))
+    miou = grade.add_mask(np.array([[2, 2, 0, 1, 0]], np.uint8), np.array([[0, 0, 1, 1, 255]], np.uint8))
+    assert miou == 0.75
+    assert grade.confusion().tolist() == [[2, 0, 0], [0, 1, 1]]
     semantic, boxes = grade.compute()
     assert semantic.iou_per_class == {'road': 1.0, 'car': 0.5}  # the moon is a miss of a car
     assert boxes is None
@@ -58,6 +60,8 @@ def test_boxes_are_compared_by_name_in_the_classes_that_both_know():
     assert math.isnan(boxes.ap_per_class['rider'])
     assert boxes.ap == pytest.approx(1)
     assert grade.images == 1
+    assert {name: curve.min() for name, curve in grade.precision_curves().items()} == {'car': pytest.approx(1)}
+    assert grade.confusion() is None
 
 
 @pytest.mark.parametrize(
@@ -93,8 +97,10 @@ def test_what_is_left_out_is_said(pred: SceneLabels, gt: SceneLabels, notes: lis
     grade = SceneGrade(pred, gt)
     if notes is not None:
         assert grade.notes == notes
-        grade.add_mask(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
+        miou = grade.add_mask(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
+        assert math.isnan(miou) == (grade.confusion() is None) == any('no mIoU' in note for note in notes)
         add_boxes(grade, 'a', Detections.empty(), [0])
+        assert (grade.precision_curves() is None) == any('no AP' in note for note in notes)
         assert [part is None for part in grade.compute()] == [
             any('no mIoU' in note for note in notes), any('no AP' in note for note in notes),
         ]  # fmt: skip

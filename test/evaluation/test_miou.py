@@ -63,6 +63,34 @@ def test_ignored_pixels_do_not_count():
     assert nothing.to_dict() == {'miou': None, 'iou_per_class': dict.fromkeys('abc'), 'pixel_accuracy': None}
 
 
+def test_confusion_by_hand():
+    metric = SemanticIoU(THREE)
+    metric.update(ids([0, 0, 1, 255]), ids([0, 1, 1, 0]))
+    metric.update(ids([2, 2, 7]), ids([1, 255, 2]))
+    expected = [[1, 0, 0, 1], [1, 1, 1, 0], [0, 0, 0, 1]]  # the last column: 255 for an a, 7 for a c
+    assert metric.confusion().tolist() == expected
+    assert metric.confusion().dtype == np.int64
+    metric.confusion()[:] = 0  # a copy
+    assert metric.confusion().tolist() == expected
+
+
+def test_update_gives_the_score_of_its_image():
+    metric = SemanticIoU(THREE)
+    assert metric.update(ids([0, 0, 1]), ids([0, 0, 0])) == pytest.approx((2 / 3 + 0) / 2)
+    assert metric.update(ids([2, 9]), ids([2, 2])) == 0.5  # as if there had been no other
+    assert math.isnan(metric.update(ids([0, 1]), ids([255, 255])))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_score_of_an_image_is_that_of_a_metric_of_its_own(seed: int):
+    rng = np.random.default_rng(seed)
+    metric = SemanticIoU(THREE)
+    for _ in range(3):
+        pred, gt = rng.integers(0, 5, (2, 3), np.uint8), rng.choice(np.array([0, 1, 255], np.uint8), (2, 3))
+        assert metric.update(pred, gt) == pytest.approx(scores_of(pred, gt).miou, abs=0, nan_ok=True)
+
+
 def test_reset_forgets():
     metric = SemanticIoU(THREE)
     metric.update(ids([0, 1]), ids([1, 0]))
@@ -143,3 +171,6 @@ def test_equals_cityscapes_own_evaluation(tmp_path: Path, seed: int):
     for name, iou in scores.iou_per_class.items():
         assert iou == pytest.approx(expected['classScores'][name], abs=1e-6, nan_ok=True), name
     assert 0 < sum(math.isnan(iou) for iou in scores.iou_per_class.values()) < 19
+    theirs = np.array(expected['confMatrix'], np.int64)
+    np.testing.assert_array_equal(metric.confusion()[:, :-1], theirs[np.ix_(label_ids, label_ids)])
+    np.testing.assert_array_equal(metric.confusion().sum(axis=1), theirs[label_ids].sum(axis=1))
