@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
-    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
+    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'page', 'data',
     'evaluation',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
@@ -29,13 +29,14 @@ ALLOWED: dict[str, set[str]] = {
     'losses': {'ops', 'types', 'labels', 'errors'},
     'postprocess': {'ops', 'types', 'labels', 'errors'},
     'draw': {'types', 'labels', 'errors'},
+    'page': {'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
     'data': {'ops', 'types', 'labels', 'label_tables', 'config', 'errors'},
     'evaluation': {'types', 'labels', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
     'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'errors'},
     'training': _BELOW_TRAINING,
-    'replay': {'inference', 'evaluation', 'draw', 'types', 'labels', 'errors'},
+    'replay': {'inference', 'evaluation', 'draw', 'page', 'types', 'labels', 'errors'},
     'cli': _BELOW_TRAINING | {'inference', 'training', 'replay'},
     'ros': {'inference', 'draw', 'types', 'labels', 'config', 'errors'},
     '__main__': {'cli'},
