@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
-    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
-    'evaluation',
+    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'page', 'data',
+    'evaluation', 'page', 'label_ids',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     'errors': set(),
     'label_tables': set(),
     'labels': {'label_tables', 'errors'},
+    'label_ids': {'labels', 'label_tables', 'errors'},
     'types': {'errors'},
     'config': {'errors'},
     'ops': {'errors'},
@@ -30,13 +31,17 @@ ALLOWED: dict[str, set[str]] = {
     'postprocess': {'ops', 'types', 'labels', 'errors'},
     'decoding': {'errors'},
     'draw': {'types', 'labels', 'errors'},
+    'page': {'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
-    'data': {'ops', 'types', 'labels', 'label_tables', 'config', 'errors'},
+    'data': {'ops', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'errors'},
     'evaluation': {'types', 'labels', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
     'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'errors'},
     'training': _BELOW_TRAINING,
-    'replay': {'inference', 'evaluation', 'draw', 'decoding', 'types', 'labels', 'errors'},
+    # config as well: thresholds are arguments of the predictor.
+    'replay': {
+        'inference', 'evaluation', 'draw', 'page', 'decoding', 'types', 'labels', 'label_ids', 'config', 'errors',
+    },
     'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
     'ros': {'inference', 'draw', 'decoding', 'types', 'labels', 'config', 'errors'},
     '__main__': {'cli'},

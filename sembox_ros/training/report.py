@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
@@ -10,26 +9,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.page import (
+    Picture,
+    Tile,
+    data_uri,
+    duration,
+    embed_picture,
+    finite,
+    percent,
+    score_table,
+    write_page,
+)
 from sembox_ros.training.report_curves import SCORES, draw_curves
-from sembox_ros.training.report_page import Cell, ClassRow, Page, Picture, Tile, render_page
+from sembox_ros.training.report_page import Page, render_page
 
-PICTURE_SIDE = 1600  # pixels
-PICTURE_QUALITY = 82
 PICTURES_BYTES = 4_500_000  # of all examples together, as text
-MAX_PICTURE_PIXELS = 64_000_000
 MAX_JSON_BYTES = 16_000_000
 MAX_CONFIG_CHARACTERS = 200_000
 TILES = {'miou': 'mIoU', 'pixel_accuracy': 'pixel accuracy', 'ap': 'AP', 'ap50': 'AP50'}
 GRADES = {'ap75': 'AP75', 'ap_small': 'AP small', 'ap_medium': 'AP medium', 'ap_large': 'AP large'}
-# Column of the class table: the part that it comes from, its name per class, its name as a mean.
-COLUMNS = {
-    'IoU': ('semantic', 'iou_per_class', 'miou'),
-    'AP': ('boxes', 'ap_per_class', 'ap'),
-    'AP50': ('boxes', 'ap50_per_class', 'ap50'),
-}
+# Scores by class: the part of a validation that has them, their name.
+PER_CLASS = (('semantic', 'iou_per_class'), ('boxes', 'ap_per_class'), ('boxes', 'ap50_per_class'))
 
 Row = dict[str, float]
 
@@ -53,17 +54,17 @@ def write_summary(folder: Path) -> Path:
     best = _section(metrics, 'best') or _as_grades(max(val, key=_rank, default={}))
     last = _section(metrics, 'last') or _as_grades(val[-1] if val else {})
     picture = io.BytesIO()
-    draw_curves(train, val, _number(best.get('step'))).savefig(picture, format='png')
+    draw_curves(train, val, finite(best.get('step'))).savefig(picture, format='png')
     (folder / 'curves.png').write_bytes(picture.getvalue())
     pictures, left_out = _examples(folder / 'examples')
-    columns, classes, means = _class_table(best)
+    columns, classes, means = score_table(_section(best, 'semantic'), _section(best, 'boxes'))
     page = Page(
         title=str(metrics.get('name') or folder.resolve().name),
         facts=_facts(metrics, train, val),
         state=_state(metrics, train, val),
         tiles=_tiles(best, last),
         grades=_grades(best, bool(_section(metrics, 'best'))),
-        curves=_data_uri('image/png', picture.getvalue()),
+        curves=data_uri('image/png', picture.getvalue()),
         columns=columns,
         classes=classes,
         means=means,
@@ -72,8 +73,7 @@ def write_summary(folder: Path) -> Path:
         config=_config(folder / 'config.yaml'),
     )
     path = folder / 'summary.html'
-    # JSON and file names may hold half characters (lone surrogates), which UTF-8 cannot.
-    path.write_text(render_page(page), encoding='utf-8', errors='replace')
+    write_page(path, render_page(page))
     return path
 
 
@@ -104,7 +104,7 @@ def read_history(path: Path) -> tuple[list[Row], list[Row]]:
                 continue
             if not isinstance(record, dict) or record.get('kind') not in ('train', 'val'):
                 continue
-            row = {name: _number(value) for name, value in record.items() if name != 'kind'}
+            row = {name: finite(value) for name, value in record.items() if name != 'kind'}
             if math.isfinite(row.get('step', math.nan)) and math.isfinite(row.get('epoch', math.nan)):
                 records[record['kind']].append(row)
     return records['train'], records['val']
@@ -128,7 +128,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         if not isinstance(metrics, dict):
             raise TypeError(f'expected an object, got {type(metrics).__name__}')
         for grades in (_section(metrics, 'best'), _section(metrics, 'last')):
-            for part, per_class, _ in COLUMNS.values():
+            for part, per_class in PER_CLASS:
                 _section(_section(grades, part), per_class)
     except TypeError as error:
         raise DatasetError(f'{path}: {error}; delete it for a summary without it') from error
@@ -141,16 +141,6 @@ def _section(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise TypeError(f'{name}: expected an object or null, got {type(value).__name__}')
     return value or {}
-
-
-def _number(value: Any) -> float:
-    """The value as a finite float, NaN if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    try:
-        return float(value) if math.isfinite(value) else math.nan
-    except OverflowError:  # an int beyond the range of float
-        return math.nan
 
 
 def _rank(row: Row) -> float:
@@ -167,11 +157,11 @@ def _as_grades(row: Row) -> dict[str, Any]:
 
 def _facts(metrics: Mapping[str, Any], train: Sequence[Row], val: Sequence[Row]) -> str:
     """Model, data, length and speed in a sentence; what is not known is left out."""
-    parameters, images, graded = (_number(metrics.get(n)) for n in ('parameters', 'images_train', 'images_val'))
+    parameters, images, graded = (finite(metrics.get(n)) for n in ('parameters', 'images_train', 'images_val'))
     latest: Row = max((rows[-1] for rows in (train, val) if rows), key=lambda row: row['step'], default={})
-    epochs = _number(metrics.get('epochs', latest.get('epoch')))
-    steps = _number(metrics.get('steps', latest.get('step')))
-    seconds, speed = _number(metrics.get('seconds')), _number(metrics.get('images_per_s'))
+    epochs = finite(metrics.get('epochs', latest.get('epoch')))
+    steps = finite(metrics.get('steps', latest.get('step')))
+    seconds, speed = finite(metrics.get('seconds')), finite(metrics.get('images_per_s'))
     if math.isnan(speed) and train:
         speed = train[-1].get('images_per_s', math.nan)
     counts = [f'{images:,.0f} images'] if images >= 0 else []
@@ -185,7 +175,7 @@ def _facts(metrics: Mapping[str, Any], train: Sequence[Row], val: Sequence[Row])
     if epochs >= 0:
         parts.append(f'{epochs:.4g} epochs' + (f' ({steps:,.0f} steps)' if steps >= 0 else ''))
     if seconds >= 0:
-        parts.append(_duration(seconds))
+        parts.append(duration(seconds))
     if speed >= 0:
         parts.append(f'{speed:.3g} images/s')
     return f'{", ".join(parts)}.' if parts else 'Nothing is logged yet.'
@@ -193,7 +183,7 @@ def _facts(metrics: Mapping[str, Any], train: Sequence[Row], val: Sequence[Row])
 
 def _state(metrics: Mapping[str, Any], train: Sequence[Row], val: Sequence[Row]) -> str:
     logged = max((row['step'] for row in (*train[-1:], *val[-1:])), default=0.0)
-    if not metrics or logged > _number(metrics.get('steps')):
+    if not metrics or logged > finite(metrics.get('steps')):
         return 'unfinished: going on, or killed'
     return 'interrupted' if metrics.get('interrupted') else 'finished'
 
@@ -202,29 +192,16 @@ def _count(number: float) -> str:
     return f'{number / 1e6:.1f} million' if number >= 1e6 else f'{number:,.0f}'
 
 
-def _duration(seconds: float) -> str:
-    """Two units at most, such as '3 h 12 min'."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f'{hours:,} h {minutes} min'
-    return f'{minutes} min {rest} s' if minutes else f'{rest} s'
-
-
-def _percent(value: float) -> str:
-    return '-' if math.isnan(value) else f'{100 * value:.1f}'
-
-
 def _score(grades: Mapping[str, Any], name: str) -> float:
     """A number of either part; their names differ."""
-    return _number({**_section(grades, 'semantic'), **_section(grades, 'boxes')}.get(name))
+    return finite({**_section(grades, 'semantic'), **_section(grades, 'boxes')}.get(name))
 
 
 def _tiles(best: Mapping[str, Any], last: Mapping[str, Any]) -> list[Tile]:
     """The best validation's numbers with the last one's below; none before the first validation."""
     if not best:
         return []
-    return [Tile(title, _percent(_score(best, n)), f'last {_percent(_score(last, n))}') for n, title in TILES.items()]
+    return [Tile(title, percent(_score(best, n)), f'last {percent(_score(last, n))}') for n, title in TILES.items()]
 
 
 def _grades(best: Mapping[str, Any], is_chosen: bool) -> str:
@@ -232,32 +209,12 @@ def _grades(best: Mapping[str, Any], is_chosen: bool) -> str:
     if not best:
         return 'No validation yet.'
     rule = 'Percent, best validation' if is_chosen else f'Percent, best validation so far by {SCORES["miou"]} + AP'
-    epoch, step = _number(best.get('epoch')), _number(best.get('step'))
+    epoch, step = finite(best.get('epoch')), finite(best.get('step'))
     places = [f'epoch {epoch:.4g}'] if epoch >= 0 else []
     places += [f'step {step:,.0f}'] if step >= 0 else []
     text = f'{rule}: {", ".join(places)}.' if places else f'{rule}.'
-    finer = [f'{title} {_percent(_score(best, n))}' for n, title in GRADES.items() if n in _section(best, 'boxes')]
+    finer = [f'{title} {percent(_score(best, n))}' for n, title in GRADES.items() if n in _section(best, 'boxes')]
     return f'{text} {", ".join(finer)}.' if finer else text
-
-
-def _class_table(best: Mapping[str, Any]) -> tuple[list[str], list[ClassRow], list[Cell]]:
-    """Titles, rows and the row of means; columns without any class are left out."""
-    columns = {}
-    means = []
-    for title, (part, per_class, mean) in COLUMNS.items():
-        section = _section(best, part)
-        if _section(section, per_class):
-            columns[title] = section[per_class]
-            means.append(_cell(section.get(mean)))
-    names = dict.fromkeys(name for values in columns.values() for name in values)
-    rows = [ClassRow(name, [_cell(values.get(name)) for values in columns.values()]) for name in names]
-    return list(columns), rows, means
-
-
-def _cell(value: Any) -> Cell:
-    number = _number(value)
-    width = None if math.isnan(number) else round(100 * min(max(number, 0.0), 1.0), 1)
-    return Cell(_percent(number), width)
 
 
 def _examples(folder: Path) -> tuple[list[Picture], int]:
@@ -266,9 +223,8 @@ def _examples(folder: Path) -> tuple[list[Picture], int]:
     files = sorted(folder.glob('*.png'))
     weight = 0
     for index, file in enumerate(files):
-        try:
-            source = _data_uri('image/jpeg', _as_jpeg(file))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's, for damaged files
+        source = embed_picture(file)
+        if not source:
             pictures.append(Picture(f'{file.name}: cannot be read', ''))
             continue
         weight += len(source)
@@ -276,21 +232,6 @@ def _examples(folder: Path) -> tuple[list[Picture], int]:
             return pictures, len(files) - index
         pictures.append(Picture(file.name, source))
     return pictures, 0
-
-
-def _as_jpeg(file: Path) -> bytes:
-    with Image.open(file) as image:
-        if image.width * image.height > MAX_PICTURE_PIXELS:
-            raise ValueError(f'{file}: {image.width} x {image.height} pixels are too many')
-        picture = image.convert('RGB')
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    picture.save(data, format='JPEG', quality=PICTURE_QUALITY, optimize=True)
-    return data.getvalue()
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f'data:{kind};base64,{base64.b64encode(data).decode("ascii")}'
 
 
 def _config(path: Path) -> str:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_page import Parsed, decoded
 from PIL import Image
 
 from sembox_ros.errors import ConfigError, DatasetError
@@ -39,52 +37,6 @@ METRICS = {
 }  # fmt: skip
 
 
-class Parsed(HTMLParser):
-    """Text, table cells, pictures and references of a page."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.sources: list[str] = []
-        self.references: list[str] = []
-        self.texts: list[str] = []
-        self.by_class: dict[str, list[str]] = {}
-        self.widths: list[str] = []
-        self.tags: list[str] = []
-        self._open: list[tuple[str, str]] = []
-        self.feed(path.read_text(encoding='utf-8'))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or '' for name, value in attrs}
-        self.tags.append(tag)
-        self.references += [v for k, v in attributes.items() if k in ('href', 'srcset', 'action', 'data', 'poster')]
-        if 'src' in attributes:
-            self.sources.append(attributes['src'])
-        if tag == 'i':
-            self.widths.append(attributes['style'])
-        if tag == 'tr':
-            self.rows.append([])
-        if tag in ('td', 'th'):
-            self.rows[-1].append('')
-        if tag not in ('meta', 'img'):
-            self._open.append((tag, attributes.get('class', '')))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop()[0] == tag  # every element is closed in order
-
-    def handle_data(self, data: str) -> None:
-        tags = [tag for tag, _ in self._open]
-        if 'td' in tags or 'th' in tags:
-            self.rows[-1][-1] += data
-        for tag, name in self._open:
-            self.by_class.setdefault(name.split(' ')[-1] or tag, []).append(data)
-        if 'style' not in tags:
-            self.texts.append(data)
-
-    def of(self, name: str) -> str:
-        return ' '.join(' '.join(self.by_class.get(name, [])).split())
-
-
 def train_line(step: int, **numbers: Any) -> dict[str, Any]:
     return {'kind': 'train', 'step': step, 'epoch': step / 20, 'lr': 1e-3, 'images_per_s': 7.5, **numbers}
 
@@ -106,10 +58,6 @@ HISTORY = [
 
 def write_history(folder: Path, lines: list[dict[str, Any]]) -> None:
     (folder / 'history.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-
-
-def decoded(source: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(source.split(',', 1)[1], validate=True)))
 
 
 @pytest.fixture
@@ -187,7 +135,7 @@ def test_a_picture_that_cannot_be_read_is_named(run: Path):
 
 
 def test_a_picture_with_too_many_pixels_is_not_decoded(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, 'MAX_PICTURE_PIXELS', 300 * 50)
+    monkeypatch.setattr('sembox_ros.page.MAX_PICTURE_PIXELS', 300 * 50)
     assert Parsed(write_summary(run)).of('figcaption') == '00&1.png: cannot be read 01.png'
 
 
