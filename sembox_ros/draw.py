@@ -14,15 +14,25 @@ def colorize(semantic: np.ndarray, labels: LabelSet) -> np.ndarray:
     return cv2.LUT(cv2.merge((semantic, semantic, semantic)), labels.color_table()[:, None])
 
 
-def draw_boxes(image: np.ndarray, detections: Detections, labels: LabelSet) -> np.ndarray:
-    """Draw boxes with class name and score onto an (H, W, 3) uint8 rgb image, in place; returns it."""
+def draw_boxes(image: np.ndarray, detections: Detections, labels: LabelSet, *, with_scores: bool = True) -> np.ndarray:
+    """Draw boxes with class name and, unless they are ground truth, score onto an image.
+
+    Args:
+        image: (H, W, 3) uint8 rgb, drawn on in place.
+        detections: boxes in pixels of the image, ids of `labels`.
+        labels: names and colours.
+        with_scores: whether scores stand beside the names.
+
+    Returns:
+        `image`.
+    """
     line = max(1, round(min(image.shape[:2]) / 360))
     scale = max(0.35, min(image.shape[:2]) / 1100)
     for box, class_id, score in zip(detections.boxes_xyxy, detections.class_ids, detections.scores, strict=True):
         x0, y0, x1, y1 = (round(float(v)) for v in box)
         color = labels.palette[class_id]
         cv2.rectangle(image, (x0, y0), (x1, y1), color, line, cv2.LINE_AA)
-        text = f'{labels.names[class_id]} {score:.2f}'
+        text = f'{labels.names[class_id]} {score:.2f}' if with_scores else labels.names[class_id]
         (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
         top = max(y0, height + base)
         cv2.rectangle(image, (x0, top - height - base), (x0 + width, top), color, cv2.FILLED)

@@ -37,7 +37,7 @@ class Parsed(HTMLParser):
             self.rows.append([])
         if tag in ('td', 'th'):
             self.rows[-1].append('')
-        if tag not in ('meta', 'img'):
+        if tag not in ('meta', 'img', 'source'):
             self._open.append((tag, attributes.get('class', '')))
 
     def handle_endtag(self, tag: str) -> None:

@@ -118,3 +118,11 @@ def test_legend_shows_every_class_once(width: int, rows: int) -> None:
 
 def test_legend_of_no_classes_is_an_empty_strip() -> None:
     assert (draw_legend(CITYSCAPES_19, [], 300) == 255).all()
+
+
+def test_ground_truth_is_drawn_without_scores() -> None:
+    found = boxes((30, 40, 90, 100))
+    image = draw_boxes(grey(), found, COCO_90, with_scores=False)
+    scored = draw_boxes(grey(), found, COCO_90)
+    assert (image[41:] == scored[41:]).all()  # the same box
+    assert (image[:40] != 100).any(axis=2).sum() < (scored[:40] != 100).any(axis=2).sum()  # below a shorter text
