@@ -35,6 +35,7 @@ setup(
         'omegaconf',
         'opencv-python-headless',
         'pillow',
+        'psutil',
         'pycocotools',
         'PyYAML',
         'rich',
@@ -49,7 +50,7 @@ setup(
     ],
     extras_require={
         'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-        'test': ['cityscapesScripts', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout'],
+        'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout'],
     },
     zip_safe=True,
     maintainer='sembox_ros developers',

@@ -20,6 +20,7 @@ ROSDEP_KEYS = {
     'jinja2': 'python3-jinja2',
     'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
+    'psutil': 'python3-psutil',
     'rich': 'python3-rich',
     'rosbags': 'python3-rosbags-pip',
     'torch': 'python3-torch',

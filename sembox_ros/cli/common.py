@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sembox_ros.config import DetectionConfig, NodeConfig
 from sembox_ros.errors import ConfigError, SemboxError
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.replay.processes import ros_command
 
 
 def run_command(
@@ -90,11 +91,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise ConfigError(f"size: expected HEIGHTxWIDTH such as 512x1024, got '{text}'")
     return int(match[1]), int(match[2])
-
-
-def ros_command(module: str, args: list[str]) -> list[str]:
-    """Command line that runs `sembox_ros.ros.<module>` with this Python."""
-    return [sys.executable, '-m', f'sembox_ros.ros.{module}', *args]
 
 
 def become_ros_process(module: str, args: list[str]) -> int:

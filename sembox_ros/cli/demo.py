@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,21 +12,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sembox_ros.cli.common import add_config_options, parse_size, ros_command, run_command
+from sembox_ros.cli.common import add_config_options, parse_size, run_command
 from sembox_ros.data.streets import render_sequence
-from sembox_ros.errors import ConfigError, InputError, SemboxError
+from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.replay.bags import ImageTopic, choose_image_topics
 from sembox_ros.replay.demo_grade import Truths
 from sembox_ros.replay.demo_report import OUTPUT_TOPICS, write_report
 from sembox_ros.replay.drive import write_image_bag
+from sembox_ros.replay.live import INTERRUPTED, run_live
 from sembox_ros.replay.media import find_media, is_video, read_image
 
 IMAGE_TOPIC = '/camera/image_raw'
+RECORDED = 'output'  # bag of what the node published
 STREET_LABELS = 'cityscapes_19+cityscapes_things_8'  # of the rendered street
 FIRST_STAMP_NS = 1_700_000_000 * 10**9
-SETTLE_S = 3.0  # for the frame in flight and a last message on /diagnostics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,108 +93,17 @@ def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, Imag
     return path, topics[0]
 
 
-class Processes:
-    """The node and the recorder, ended in any case, with their output in log files.
-
-    Args:
-        folder: for the log files.
-        domain_id: ROS domain of all of them.
-    """
-
-    def __init__(self, folder: Path, domain_id: int) -> None:
-        self._folder = folder
-        self.environment = {
-            **os.environ,
-            'ROS_DOMAIN_ID': str(domain_id),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        }
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def __enter__(self) -> Processes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name in list(self._running):
-            self.stop(name)
-
-    def log(self, name: str) -> Path:
-        """Where the output of a process goes."""
-        return self._folder / f'{name}.log'
-
-    def start(self, name: str, args: list[str]) -> None:
-        """Start one of `sembox_ros.ros`'s modules in the background."""
-        with self.log(name).open('wb') as log:
-            # A session of its own: Ctrl-C ends the demo, which then ends its processes in order.
-            self._running[name] = subprocess.Popen(
-                ros_command(name, args), env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def check(self) -> None:
-        """Raise if a process ended by itself.
-
-        Raises:
-            SemboxError: with the last line of its log.
-        """
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                lines = self.log(name).read_text(errors='replace').strip().splitlines()
-                raise SemboxError(f'the {name} ended early: {lines[-1] if lines else "no output"} ({self.log(name)})')
-
-    def stop(self, name: str) -> None:
-        """SIGINT, and SIGKILL for one that does not listen."""
-        process = self._running.pop(name)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def node_arguments(options: argparse.Namespace, checkpoint: Checkpoint, topic: str) -> list[str]:
-    """ROS arguments of the node for the demo."""
-    parameters = {name: getattr(options, name) for name in ('device', 'engine', 'precision')}
+def node_parameters(options: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, str | float | int]:
+    """Parameters of the node for the demo."""
+    parameters: dict[str, str | float | int] = {
+        name: getattr(options, name) for name in ('device', 'engine', 'precision')
+    }
     if options.checkpoint:
         parameters['checkpoint'] = str(Path(options.checkpoint).resolve())
     if not checkpoint.trained:
         # Random weights find nothing above a sensible threshold; the best ten show that boxes travel.
-        parameters.update(score_threshold='0.0', max_detections='10')
-    args = ['--ros-args', '-r', f'image:={topic}']
-    for name, value in parameters.items():
-        args += ['-p', f'{name}:={value}']
-    return args
-
-
-def play_and_record(options: argparse.Namespace, bag: Path, topic: str, checkpoint: Checkpoint) -> Path:
-    """Run node and recorder, play the bag into them, and return the recorded bag."""
-    recorded = options.out / 'output'
-    shutil.rmtree(recorded, ignore_errors=True)
-    domain_id = random.SystemRandom().randrange(1, 100) if options.domain_id is None else options.domain_id
-    with Processes(options.out, domain_id) as processes:
-        processes.start('recorder', [str(recorded), *OUTPUT_TOPICS])
-        processes.start('node', node_arguments(options, checkpoint, topic))
-        say(
-            f'node starting on ROS domain {domain_id}, log in {processes.log("node")}; '
-            'the first start measures engines, for up to a minute'
-        )
-        player = subprocess.Popen(
-            ros_command('player', [str(bag), '--topics', topic, '--wait', '300']), env=processes.environment
-        )
-        try:
-            while player.poll() is None:
-                processes.check()
-                time.sleep(0.2)
-        finally:
-            if player.poll() is None:
-                player.terminate()
-                player.wait()
-        if player.returncode:
-            raise SemboxError('the player could not play the bag (see above)')
-        time.sleep(SETTLE_S)
-        processes.check()
-        processes.stop('recorder')
-    return recorded
+        parameters.update(score_threshold=0.0, max_detections=10)
+    return parameters
 
 
 def run(options: argparse.Namespace) -> int:
@@ -210,11 +116,23 @@ def run(options: argparse.Namespace) -> int:
     truths = Truths(load_scene_labels(STREET_LABELS))
     bag, topic = prepare_bag(options, truths)
     say(f'playing {topic} of {bag}')
-    recorded = play_and_record(options, bag, topic.name, checkpoint)
-    say('writing the results')
+    shutil.rmtree(options.out / RECORDED, ignore_errors=True)
+    live = run_live(
+        bag,
+        {'': topic.name},
+        options.out,
+        record=OUTPUT_TOPICS,
+        node_parameters=node_parameters(options, checkpoint),
+        domain_id=options.domain_id,
+        bag_name=RECORDED,
+        messages=topic.count,
+    )
+    if live.partial == INTERRUPTED:
+        raise KeyboardInterrupt
+    say('writing the results' if live.partial is None else f'writing the results of a part: {live.partial}')
     truth = truths if len(truths) else None  # of your own images nothing is known
     labels, trained = checkpoint.labels, checkpoint.trained
-    say(write_report(bag, topic.name, recorded, options.out, labels, trained=trained, truths=truth))
+    say(write_report(bag, topic.name, live.recorded, options.out, labels, trained=trained, truths=truth))
     seconds = time.monotonic() - start
     say(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
     return 0

@@ -17,12 +17,13 @@ from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.bags import BagMessage, read_bag
 from sembox_ros.replay.demo_grade import Grader, Truths, render_grade
+from sembox_ros.replay.health import DIAGNOSTICS_TOPIC, HealthReport, read_health
 from sembox_ros.replay.media import VideoWriter, contact_sheet, fit_picture, write_image
 from sembox_ros.replay.scene_messages import view_image
 
 OUTPUT_TOPICS = (
     '/segmentation/mask', '/segmentation/color', '/overlay', '/detections', '/segmentation/label_info',
-    '/detections/label_info', '/diagnostics',
+    '/detections/label_info', DIAGNOSTICS_TOPIC,
 )  # fmt: skip
 SHEET_ROWS = 4
 CELL_HW = (256, 512)
@@ -37,7 +38,7 @@ class Recording:
     pixels: Counter[int] = field(default_factory=Counter)
     boxes: Counter[str] = field(default_factory=Counter)
     detection_messages: int = 0
-    diagnostics: dict[str, str] = field(default_factory=dict)
+    health: HealthReport = field(default_factory=HealthReport)
 
     def add(self, entry: BagMessage) -> None:
         """Take one message into account."""
@@ -47,10 +48,8 @@ class Recording:
         elif entry.topic == '/detections':
             self.detection_messages += 1
             self.boxes.update(d.results[0].hypothesis.class_id for d in entry.message.detections)
-        elif entry.topic == '/diagnostics':
-            for status in entry.message.status:
-                if status.name.endswith('sembox: frames'):
-                    self.diagnostics = {pair.key: pair.value for pair in status.values}
+        elif entry.topic == DIAGNOSTICS_TOPIC:
+            self.health = read_health(entry) or self.health
         elif entry.topic == '/overlay' and entry.stamp_ns is not None:
             self.overlay_stamps_ns.append(entry.stamp_ns)
 
@@ -155,9 +154,7 @@ def view_input(message: Any) -> np.ndarray:
 
 def summarize(recording: Recording, labels: SceneLabels, *, trained: bool) -> dict[str, Any]:
     """Counts, latencies and classes as plain numbers and strings."""
-    values = recording.diagnostics
-    counts = ('received', 'processed', 'dropped', 'stale', 'failed', 'paused', 'idle')
-    stages = [key.removesuffix('_p50_ms') for key in values if key.endswith('_p50_ms')]
+    health = recording.health
     total = sum(recording.pixels.values()) or 1
     classes = {}
     for class_id, pixels in recording.pixels.most_common():
@@ -166,10 +163,10 @@ def summarize(recording: Recording, labels: SceneLabels, *, trained: bool) -> di
     boxes = {labels.detection.names[int(i)]: n for i, n in recording.boxes.most_common()}
     return {
         'trained': trained,
-        'device': values.get('device', ''),
-        'frames': {name: int(values.get(name, 0)) for name in counts},
-        'latency_ms': {s: {p: float(values[f'{s}_{p}_ms']) for p in ('p50', 'p95', 'p99')} for s in stages},
-        'resident_memory_mib': int(values.get('resident_memory_mib', 0)),
+        'device': health.values.get('device', ''),
+        'frames': health.counts,
+        'latency_ms': health.stages_ms,
+        'resident_memory_mib': health.memory_mib('resident'),
         'mask_share': classes,
         'detection_messages': recording.detection_messages,
         'boxes': boxes,

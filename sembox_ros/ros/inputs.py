@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -57,7 +58,8 @@ class ImageInput:
         candidates = {'raw': raw, 'compressed': compressed, 'auto': raw + compressed}[transport]
         self._candidates = list(dict.fromkeys(candidates))
         self._watch()
-        self._timer = node.create_timer(POLL_S, self._watch)
+        # Publishers come and go in real time, also while a simulation stands still.
+        self._timer = node.create_timer(POLL_S, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
     def description(self) -> str:

@@ -19,11 +19,12 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sembox_ros.errors import DatasetError, SemboxError
-from sembox_ros.ros.player import find_message_class
+from sembox_ros.ros.serialized import MessageLog, find_message_class
 from sembox_ros.ros.shutdown import ends_quietly
 from sembox_ros.ros.transport import use_large_shared_memory
 
 POLL_S = 0.1
+QUEUE_DEPTH = 50  # messages of a topic that wait while others are written
 
 
 def create_typestore(type_names: Sequence[str]) -> Typestore:
@@ -51,11 +52,16 @@ class Recorder(Node):
     Args:
         writer: an open bag.
         topics: names to record; each is subscribed to once it has a publisher.
+        log: gets a row for each message.
+
+    Attributes:
+        counts: topic -> messages so far.
     """
 
-    def __init__(self, writer: Writer, topics: Sequence[str]) -> None:
+    def __init__(self, writer: Writer, topics: Sequence[str], log: MessageLog) -> None:
         super().__init__('recorder')
         self._writer = writer
+        self._log = log
         self._waiting = {self.resolve_topic_name(t) for t in topics}
         self.counts: dict[str, int] = {}
         self.create_timer(POLL_S, self._discover)
@@ -75,12 +81,14 @@ class Recorder(Node):
         self.counts[topic] = 0
 
         def write(raw: Any) -> None:
-            self._writer.write(connection, time.time_ns(), bytes(raw))
+            data, now_ns = bytes(raw), time.time_ns()
+            self._writer.write(connection, now_ns, data)
+            self._log.add(topic, kind, data, bag_ns=now_ns, wall_ns=now_ns)
             self.counts[topic] += 1
 
         latched = offered.durability == DurabilityPolicy.TRANSIENT_LOCAL
         qos = QoSProfile(
-            depth=50,
+            depth=QUEUE_DEPTH,
             reliability=offered.reliability if offered.reliability else ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
         )
@@ -93,6 +101,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='recorder', description=__doc__)
     parser.add_argument('out', type=Path, help='folder of the new bag; must not exist')
     parser.add_argument('topics', nargs='+', help='topics to record')
+    parser.add_argument('--log', type=Path, metavar='FILE', help='write a CSV row for each message that is recorded')
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     use_large_shared_memory()
     rclpy.init(args=args)
@@ -100,12 +109,15 @@ def main(args: list[str] | None = None) -> None:
     node = None
     with ends_quietly():
         try:
-            # Once more inside the writer, which throws the bag away when an exception passes it.
-            with Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP) as writer, ends_quietly():
-                node = Recorder(writer, options.topics)
-                rclpy.spin(node)
+            with (
+                MessageLog(options.log) as log,
+                Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP) as bag,
+            ):
+                with ends_quietly():  # once more inside the bag, which gets no index when an exception passes it
+                    node = Recorder(bag, options.topics, log)
+                    rclpy.spin(node)
             status = 0
-        except (WriterError, SemboxError) as error:
+        except (WriterError, SemboxError, OSError) as error:
             print(f'recorder: {options.out}: {error}', file=sys.stderr)
             status = 1
     if node is not None:
