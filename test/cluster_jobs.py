@@ -1,4 +1,4 @@
-"""Replays for tests of many bags, in a module that Ray's workers can import."""
+"""Bags and their replay for tests of many bags, in a module that Ray's workers can import."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import Any
 
 import sembox_ros
 from sembox_ros.errors import DatasetError
-from sembox_ros.replay.many import BagJob
+from sembox_ros.replay.many import BagJob, find_bags, plan_jobs
 
 PATIENCE_S = 30
+
+
+def make_jobs(folder: Path, *acts: str, **settings: object) -> list[BagJob]:
+    """Bags whose text says what happens to them (see `replay`)."""
+    for index, act in enumerate(acts):
+        (folder / f'{index}.mcap').write_text(act)
+    return plan_jobs(find_bags([folder], exclude=folder / 'out'), folder / 'out', settings)
 
 
 def replay(job: BagJob) -> dict[str, Any]:

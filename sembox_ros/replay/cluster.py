@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
+import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +29,7 @@ from sembox_ros.replay.many import (
 )
 
 POLL_S = 1.0
+REACH_S = 10.0
 GRACE_S = 10.0  # for interrupted bags to save what they have
 STORE_BYTES = 128 << 20  # reports are small; Ray's default is a third of the memory
 
@@ -50,7 +51,7 @@ def run_jobs_on_ray(
     Args:
         jobs: the bags; with an address, paths that all nodes see.
         runner: module-level function that replays one.
-        address: of a cluster to join, 'auto' for the one on this machine; None starts one for this call.
+        address: HOST:PORT of a cluster to join, 'auto' for the one on this machine; None starts one for this call.
         gpus_per_job: GPUs of a worker; None: one if there is any and the setting 'device' is not 'cpu'.
         cpus_per_job: cores of a worker, also its setting 'threads' if that is 0 or not given.
         retries: how often a bag is begun anew.
@@ -83,12 +84,25 @@ def run_jobs_on_ray(
 
 
 def _import_ray() -> Any:
+    """Ray, told what it reads from the environment when it is imported."""
     os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+    # Ray prints a page to stdout when it loses a worker or a node; here that is a line on stderr.
+    os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', '.')
     try:
         import ray
     except ImportError as error:
         raise ConfigError(f"cluster: needs ray ({error}); pip install 'sembox_ros[cluster]'") from error
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Raise a ConfigError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(':')
+    try:
+        socket.create_connection((host.strip('[]'), int(port)), timeout=REACH_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        wanted = "expected 'auto' or the HOST:PORT that `ray start --head` printed"
+        raise ConfigError(f"cluster: {wanted}, got '{address}' ({error})") from error
 
 
 @contextmanager
@@ -97,11 +111,9 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     # Workers import the package that runs here, whichever is installed; the rest of their path stays as it is.
     root = str(Path(sembox_ros.__file__).parents[1])
     variables = {'PYTHONPATH': f'{root}{os.pathsep}${{PYTHONPATH}}'}
-    own: dict[str, Any] = {}
-    if address is None:
-        own = {'include_dashboard': False, 'object_store_memory': STORE_BYTES}
-        # Ray listens on every interface and runs what it is sent: let nobody in who was not told the word.
-        os.environ.update(RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32))
+    own = {'include_dashboard': False, 'object_store_memory': STORE_BYTES} if address is None else {}
+    if address is not None and address != 'auto':
+        _check_address(address)
     try:
         ray.init(
             address=address or 'local',
@@ -112,14 +124,12 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
         )
     except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
         what = f"cannot be joined at '{address}'" if address else 'cannot be started on this machine'
-        raise ConfigError(f'cluster: {what}: {first_line(error)}') from error
+        hint = '; if it asks for a token, set RAY_AUTH_MODE=token' if address else ''
+        raise ConfigError(f'cluster: {what}: {first_line(error)}{hint}') from error
     try:
         yield
     finally:
         ray.shutdown()
-        if address is None:
-            for name in ('RAY_AUTH_MODE', 'RAY_AUTH_TOKEN'):
-                os.environ.pop(name, None)
 
 
 def _default_gpus(ray: Any, jobs: Sequence[BagJob]) -> float:
@@ -161,10 +171,13 @@ class _Pool:
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_job)
         # The worker's end shows as one of these; whatever else comes is the fault of the job or the installation.
         errors = ray.exceptions
-        self._lost_errors = (
-            errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError, errors.LocalRayletDiedError,
-            errors.ObjectLostError,
-        )  # fmt: skip
+        self._losses_in_words = {
+            errors.WorkerCrashedError: 'its process was killed or crashed',
+            errors.OutOfMemoryError: 'the memory of its node was full',
+            errors.NodeDiedError: 'its node is gone',
+            errors.LocalRayletDiedError: 'its node is gone',
+            errors.ObjectLostError: 'its node is gone',
+        }
         self.started: set[int] = set()
         self._waiting: deque[int] = deque()
         self._running: dict[Any, int] = {}  # Ray's reference to the coming result -> index of the job
@@ -223,20 +236,20 @@ class _Pool:
         job = self._jobs[index]
         try:
             result = self._ray.get(reference)
-        except self._lost_errors as error:
+        except tuple(self._losses_in_words) as error:
+            why = next(words for kind, words in self._losses_in_words.items() if isinstance(error, kind))
             self._losses[index] += 1
             if self._losses[index] <= self._retries:
-                why = f'{job.name}: its worker was lost, beginning anew ({first_line(error)})'
-                tqdm.write(why, file=sys.stderr)
+                tqdm.write(f'{job.name}: its worker was lost ({why}); the bag is begun anew', file=sys.stderr)
                 self._waiting.append(index)
                 return
-            result = JobResult(job, error=f'its worker was lost {self._losses[index]} times: {first_line(error)}')
+            result = JobResult(job, error=f'its worker was lost {self._losses[index]} times ({why})')
         except self._ray.exceptions.RayError as error:
             result = JobResult(job, error=first_line(getattr(error, 'cause', None) or error))
         self._report(index, result)
 
     def _report(self, index: int, result: JobResult) -> None:
-        self._on_result(index, replace(result, job=self._jobs[index], retries=self._losses[index]))
+        self._on_result(index, replace(result, job=self._jobs[index], retries=min(self._losses[index], self._retries)))
 
     def _interrupt(self) -> None:
         """End the bags that run."""

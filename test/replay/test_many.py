@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cluster_jobs import replay
+from cluster_jobs import make_jobs, replay
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,13 +93,6 @@ def test_unique_names_are_unique_and_keep_their_order(stems):
     names = unique_names(stems)
     assert len(set(names)) == len(names) == len(stems)
     assert all(name.startswith(stem) for name, stem in zip(names, stems, strict=True))
-
-
-def make_jobs(folder: Path, *acts: str, **settings: object) -> list[BagJob]:
-    """Bags whose text says what happens to them (see cluster_jobs)."""
-    for index, act in enumerate(acts):
-        (folder / f'{index}.mcap').write_text(act)
-    return plan_jobs(find_bags([folder], exclude=folder / 'out'), folder / 'out', settings)
 
 
 def test_a_failed_bag_does_not_stop_the_rest(tmp_path: Path):
