@@ -10,7 +10,8 @@ import numpy as np
 from sembox_ros.errors import InputError
 
 
-def _check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: type) -> None:
+def check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: type | np.dtype) -> None:
+    """Raise an `InputError` that names the argument unless it is such an array; None in `shape` stands for any size."""
     if not isinstance(array, np.ndarray):
         raise InputError(f'{name}: expected a numpy array, got {type(array).__name__}')
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
@@ -39,10 +40,10 @@ class Detections:
     scores: np.ndarray
 
     def __post_init__(self) -> None:
-        _check_array('boxes_xyxy', self.boxes_xyxy, (None, 4), np.float32)
+        check_array('boxes_xyxy', self.boxes_xyxy, (None, 4), np.float32)
         count = len(self.boxes_xyxy)
-        _check_array('class_ids', self.class_ids, (count,), np.int64)
-        _check_array('scores', self.scores, (count,), np.float32)
+        check_array('class_ids', self.class_ids, (count,), np.int64)
+        check_array('scores', self.scores, (count,), np.float32)
         if count and not np.isfinite(self.boxes_xyxy).all():
             raise InputError('boxes_xyxy: expected finite coordinates, got NaN or infinity')
         if count and (self.boxes_xyxy[:, 2:] < self.boxes_xyxy[:, :2]).any():
@@ -86,4 +87,4 @@ class Scene:
         for name, dtype in (('semantic', np.uint8), ('confidence', np.uint8), ('panoptic', np.int32)):
             array = getattr(self, name)
             if array is not None:
-                _check_array(name, array, self.size_hw, dtype)
+                check_array(name, array, self.size_hw, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from sembox_ros.errors import InputError
+from sembox_ros.evaluation.arrays import check_counts, pack_json, unpack_json
 from sembox_ros.evaluation.scores import BoxScores
 from sembox_ros.labels import LabelSet
-from sembox_ros.types import Detections
+from sembox_ros.types import Detections, check_array
 
 MAX_DETECTIONS = 100  # of one class in one image; more have no influence
 AREAS = ('all', 'small', 'medium', 'large')  # in the order of COCOeval's params.areaRngLbl
@@ -48,6 +50,8 @@ class BoxAP:
     Args:
         labels: the classes of both sides.
     """
+
+    ARRAYS = ('image_ids', 'boxes_per_image', 'boxes', 'objects')  # of `to_arrays`
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
@@ -109,6 +113,40 @@ class BoxAP:
             raise InputError(f"other: expected images of its own, {len(twice)} are in both, the first is '{twice[0]}'")
         self._images.update(other._images)
         self._objects += other._objects
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything it knows but the labels, the inverse of `restore`."""
+        images = list(self._images.values())
+        return {
+            'image_ids': pack_json(list(self._images)),
+            'boxes_per_image': np.array([len(boxes) for boxes in images], np.int64),
+            'boxes': np.concatenate([np.zeros(0, _MATCHED_BOX), *images]),
+            'objects': self._objects.copy(),
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray], *, prefix: str = '') -> None:
+        """Go on from where the metric was that gave these `to_arrays`.
+
+        Args:
+            arrays: of a metric of the same labels.
+            prefix: goes before the names of its images.
+
+        Raises:
+            InputError: they are none of these labels.
+        """
+        image_ids, counts, boxes, objects = (arrays[name] for name in BoxAP.ARRAYS)
+        ids = unpack_json('image_ids', image_ids)
+        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids) or len(set(ids)) < len(ids):
+            raise InputError(f'image_ids: expected a list of different names, got {ids!r:.80}')
+        check_counts('boxes_per_image', counts, (len(ids),))
+        check_array('boxes', boxes, (sum(counts.tolist()),), _MATCHED_BOX)
+        check_class_ids('boxes', boxes['class_id'], self.labels)
+        if not np.isfinite(boxes['score']).all():
+            raise InputError('boxes: expected finite scores, got NaN or infinity')
+        check_counts('objects', objects, self._objects.shape)
+        parts = np.split(boxes, np.cumsum(counts)[:-1]) if ids else []
+        self._images = {f'{prefix}{name}': part.copy() for name, part in zip(ids, parts, strict=True)}
+        self._objects = objects.copy()
 
     def compute(self) -> BoxScores:
         """The scores of all images so far; NaN where there is no ground truth (a crowd is none)."""

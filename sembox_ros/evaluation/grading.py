@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from sembox_ros.errors import InputError
+from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.evaluation.arrays import load_arrays, pack_json, save_arrays, unpack_json
 from sembox_ros.evaluation.coco_ap import BoxAP, check_class_ids
 from sembox_ros.evaluation.miou import SemanticIoU, check_mask
 from sembox_ros.evaluation.scores import BoxScores, SemanticScores
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.types import Detections
+
+FORMAT, VERSION = 'sembox_ros/grade', 1  # of `SceneGrade.to_arrays`
 
 
 class SceneGrade:
@@ -143,6 +148,77 @@ class SceneGrade:
             self._semantic.merge(other._semantic)
         self.masks += other.masks
         self.images += other.images
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything it knows, its label sets included, for a file; the inverse of `from_arrays`."""
+        header = {
+            'format': FORMAT,
+            'version': VERSION,
+            'pred': self._pred.to_dict(),
+            'gt': self._gt.to_dict(),
+            'masks': self.masks,
+        }
+        arrays = {'header': pack_json(header)}
+        if self._semantic is not None:
+            arrays['confusion'] = self._semantic.confusion()
+        if self._boxes is not None:
+            arrays |= self._boxes.to_arrays()
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, prefix: str = '') -> SceneGrade:
+        """Build from `to_arrays`'s form; merging it is as good as merging the original.
+
+        Args:
+            arrays: of any label sets; `merge` refuses others than its own.
+            prefix: goes before the names of its images, so that those of several bags differ.
+
+        Raises:
+            InputError: they are none, or do not fit each other.
+        """
+        header = unpack_json('header', arrays['header']) if 'header' in arrays else None
+        if not isinstance(header, dict) or (header.get('format'), header.get('version')) != (FORMAT, VERSION):
+            raise InputError(f'header: expected that of {FORMAT} version {VERSION}, got {header!r:.80}')
+        try:
+            grade = cls(SceneLabels.from_dict(header.get('pred')), SceneLabels.from_dict(header.get('gt')))
+        except ConfigError as error:
+            raise InputError(f'header: expected label sets pred and gt; {error}') from error
+        expected = {'header'}
+        expected |= {'confusion'} if grade.has_masks else set()
+        expected |= set(BoxAP.ARRAYS) if grade.has_boxes else set()
+        if arrays.keys() != expected:
+            raise InputError(f'arrays: expected {sorted(expected)}, got {sorted(arrays)}')
+        masks = header.get('masks')
+        if not isinstance(masks, int) or masks < 0:
+            raise InputError(f'header: expected masks to be a count, got {masks!r:.80}')
+        grade.masks = masks
+        if grade._semantic is not None:
+            grade._semantic.restore(arrays['confusion'])
+        if grade._boxes is not None:
+            grade._boxes.restore(arrays, prefix=prefix)
+            grade.images = len(arrays['boxes_per_image'])
+        return grade
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to an .npz file, which appears whole or not at all.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        save_arrays(self.to_arrays(), path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, prefix: str = '') -> SceneGrade:
+        """Read a file of `save`; see `from_arrays`.
+
+        Raises:
+            InputError: it is missing, damaged or something else.
+        """
+        arrays = load_arrays(path)
+        try:
+            return cls.from_arrays(arrays, prefix=prefix)
+        except InputError as error:
+            raise InputError(f'{path}: {error}') from error
 
     def confusion(self) -> np.ndarray | None:
         """`SemanticIoU.confusion` in the ground truth's classes; None where no mask was graded."""

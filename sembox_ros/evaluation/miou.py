@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from sembox_ros.errors import InputError
+from sembox_ros.evaluation.arrays import check_counts
 from sembox_ros.evaluation.scores import SemanticScores
 from sembox_ros.labels import LabelSet
 
@@ -80,6 +81,15 @@ class SemanticIoU:
         if other.labels != self.labels:
             raise InputError(f"other: expected the label set '{self.labels.name}', got '{other.labels.name}'")
         self._confusion += other._confusion
+
+    def restore(self, confusion: np.ndarray) -> None:
+        """Go on from where the metric was that gave this `confusion`.
+
+        Raises:
+            InputError: it is no (K, K + 1) int64 of counts.
+        """
+        check_counts('confusion', confusion, (len(self.labels), len(self.labels) + 1))
+        self._confusion = confusion.copy()
 
     def confusion(self) -> np.ndarray:
         """How many pixels of each class were given which class.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sembox_ros.errors import InputError
+from sembox_ros.evaluation.arrays import pack_json, unpack_json
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.labels import CITYSCAPES_19, LabelSet, SceneLabels, load_scene_labels
 from sembox_ros.types import Detections
@@ -142,3 +147,157 @@ def test_ids_outside_the_sets_are_refused():
     with pytest.raises(InputError, match=r'pred: expected .* uint8 class ids, got int64'):
         grade.add_mask(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.uint8))
     assert (grade.masks, grade.images) == (0, 0)
+
+
+def bag(seed: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[tuple[str, Detections, list[int]]]]:
+    """Masks and boxes of one bag; image names are the same in every bag, and so are many scores."""
+    rng = np.random.default_rng(seed)
+    masks = [(rng.integers(0, 3, (3, 4), np.uint8), rng.choice([0, 1, 255], (3, 4)).astype(np.uint8)) for _ in range(2)]
+    images = []
+    for name in ('1000', '2000', '3000'):
+        left = 50.0 * rng.integers(0, 4, 5)
+        rows = [(x, 0, x + 40, 30 + 5 * rng.integers(3), rng.integers(3), rng.choice([0.3, 0.5])) for x in left]
+        images.append((name, found(*rows), rng.integers(0, 2, 3).tolist()))
+    return masks, images
+
+
+def graded(*seeds_and_prefixes: tuple[int, str]) -> SceneGrade:
+    grade = SceneGrade(NETWORK, GT)
+    for seed, prefix in seeds_and_prefixes:
+        masks, images = bag(seed)
+        for pred, gt in masks:
+            grade.add_mask(pred, gt)
+        for name, pred, class_ids in images:
+            add_boxes(grade, prefix + name, pred, class_ids)
+    return grade
+
+
+def check_equal(one: SceneGrade, other: SceneGrade) -> None:
+    assert [part and part.to_dict() for part in one.compute()] == [part and part.to_dict() for part in other.compute()]
+    assert (one.masks, one.images, one.notes) == (other.masks, other.images, other.notes)
+    np.testing.assert_equal(one.precision_curves(), other.precision_curves())
+    np.testing.assert_equal(one.confusion(), other.confusion())
+
+
+def test_saved_grades_of_several_bags_merge_to_the_whole(tmp_path: Path):
+    whole = graded((1, 'a/'), (2, 'b/'), (3, 'c/'))
+    assert 0 < whole.compute()[1].ap < 1
+    merged = SceneGrade(NETWORK, GT)
+    for seed, name in ((2, 'b'), (3, 'c'), (1, 'a')):
+        path = tmp_path / f'{name}.npz'
+        graded((seed, '')).save(path)
+        check_equal(SceneGrade.load(path), graded((seed, '')))
+        merged.merge(SceneGrade.load(path, prefix=f'{name}/'))
+    check_equal(merged, whole)
+    with pytest.raises(InputError, match="3 are in both, the first is 'a/1000'"):
+        merged.merge(SceneGrade.load(tmp_path / 'a.npz', prefix='a/'))
+
+
+def test_a_loaded_grade_goes_on():
+    grade = SceneGrade.from_arrays(graded((1, '')).to_arrays())
+    with pytest.raises(InputError, match="'1000' was given before"):
+        add_boxes(grade, '1000', Detections.empty(), [0])
+    grade.merge(graded((2, 'b/')))
+    check_equal(grade, graded((1, ''), (2, 'b/')))
+
+
+@pytest.mark.parametrize(
+    ('pred', 'gt'),
+    [
+        (SceneLabels(semantic=None, detection=GT.detection), GT),
+        (SceneLabels(semantic=GT.semantic, detection=label_set('d', 'tree')), GT),
+        (NETWORK, GT),
+        (load_scene_labels('cityscapes_19+coco_90'), load_scene_labels('cityscapes_19+cityscapes_things_8')),
+    ],
+)
+def test_empty_and_partial_grades_come_back(tmp_path: Path, pred: SceneLabels, gt: SceneLabels):
+    grade, path = SceneGrade(pred, gt), tmp_path / 'grade.npz'
+    grade.save(path)
+    loaded = SceneGrade.load(path)
+    check_equal(loaded, grade)
+    loaded.merge(grade)  # the label sets are the same
+
+
+def test_image_names_of_any_text_come_back():
+    names = ['', 'a\0', 'a', 'ü/\ud800', ' x ']
+    grade = SceneGrade(NETWORK, GT)
+    for name in names:
+        add_boxes(grade, name, Detections.empty(), [0])
+    arrays = SceneGrade.from_arrays(grade.to_arrays(), prefix='é:').to_arrays()
+    assert unpack_json('image_ids', arrays['image_ids']) == [f'é:{name}' for name in names]
+
+
+def test_another_label_set_is_refused_when_merged():
+    loaded = SceneGrade.from_arrays(graded((1, '')).to_arrays())
+    with pytest.raises(InputError, match='the same label sets'):
+        SceneGrade(GT, GT).merge(loaded)
+
+
+def header(**changes) -> np.ndarray:
+    fields = {'format': 'sembox_ros/grade', 'version': 1, 'masks': 2}
+    return pack_json({**fields, 'pred': NETWORK.to_dict(), 'gt': GT.to_dict(), **changes})
+
+
+def changed_boxes(**changes) -> np.ndarray:
+    boxes = graded((1, '')).to_arrays()['boxes']
+    for name, value in changes.items():
+        boxes[name][0] = value
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'header': None}, 'header: expected that of sembox_ros/grade version 1, got None'),
+        ({'header': header(version=2)}, r"header: expected .* version 1, got \{'format'"),
+        ({'header': np.zeros(3, np.uint8)}, 'header: expected JSON'),
+        ({'header': pack_json([])}, r'header: expected .* got \[\]'),
+        ({'header': header(pred={})}, 'header: expected label sets pred and gt; scene labels: expected semantic'),
+        ({'header': header(masks=-1)}, 'header: expected masks to be a count, got -1'),
+        ({'header': header(pred=GT.to_dict(), gt=NETWORK.to_dict())}, r"arrays: expected \['boxes', .*got"),
+        ({'header': header(gt=NETWORK.to_dict())}, r'confusion: expected shape \(3, 4\), got \(2, 3\)'),
+        ({'confusion': np.full((2, 3), -1)}, 'confusion: expected counts from 0, got -1'),
+        ({'confusion': None}, r"arrays: expected .*'confusion'.*got"),
+        ({'more': np.zeros(1)}, r"arrays: expected .*got .*'more'"),
+        ({'image_ids': pack_json(['1', '2', '1'])}, 'image_ids: expected a list of different names'),
+        ({'image_ids': pack_json([1, 2, 3])}, 'image_ids: expected a list of different names'),
+        ({'image_ids': pack_json('abc')}, 'image_ids: expected a list of different names'),
+        ({'image_ids': pack_json(['1', '2'])}, r'boxes_per_image: expected shape \(2,\), got \(3,\)'),
+        ({'boxes_per_image': np.array([2, -1, 3])}, 'boxes_per_image: expected counts from 0'),
+        ({'boxes_per_image': np.array([2**62] * 3)}, r'boxes: expected shape \(13835058055282163712,\)'),
+        ({'boxes': np.zeros(5)}, 'boxes: expected'),
+        ({'boxes': changed_boxes(class_id=2)}, r"boxes: expected ids 0\.\.1 of 'things', got 0\.\.2"),
+        ({'boxes': changed_boxes(score=math.nan)}, 'boxes: expected finite scores'),
+        ({'objects': np.full((2, 4), -1)}, 'objects: expected counts from 0, got -1'),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, changes: dict, message: str):
+    arrays = {name: array for name, array in {**graded((1, '')).to_arrays(), **changes}.items() if array is not None}
+    with pytest.raises(InputError, match=message):
+        SceneGrade.from_arrays(arrays)
+    with (tmp_path / 'grade.npz').open('wb') as file:
+        np.savez(file, **arrays)
+    with pytest.raises(InputError, match=rf'grade\.npz: {message}'):
+        SceneGrade.load(tmp_path / 'grade.npz')
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_harmless(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **graded((1, '')).to_arrays())
+    damaged = bytearray(buffer.getvalue())
+    if data.draw(st.booleans(), 'truncate'):
+        del damaged[data.draw(st.integers(0, len(damaged) - 1)) :]
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / 'damaged.npz'
+    path.write_bytes(damaged)
+    message = ''
+    try:
+        check_equal(SceneGrade.load(path), graded((1, '')))  # the bytes were of no importance
+    except InputError as error:
+        message = str(error)
+    assert not message or message.startswith(f'{path}: ')
+    assert '\n' not in message
