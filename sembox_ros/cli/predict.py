@@ -23,7 +23,15 @@ from sembox_ros.draw import draw_overlay
 from sembox_ros.errors import InputError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import LabelSet
-from sembox_ros.replay.media import VideoReader, VideoWriter, find_media, is_video, read_image, write_image
+from sembox_ros.replay.media import (
+    VideoReader,
+    VideoWriter,
+    find_media,
+    is_video,
+    read_image,
+    unique_names,
+    write_image,
+)
 from sembox_ros.types import Detections, Scene
 
 OPTIONS = (
@@ -45,17 +53,10 @@ def plan_names(paths: list[Path]) -> list[tuple[Path, str]]:
     Raises:
         InputError: a path holds nothing of use.
     """
-    plan: list[tuple[Path, str]] = []
-    taken: set[str] = set()
-    for path in paths:
-        for file in find_media(path):
-            stem = str((file.relative_to(path) if path.is_dir() else Path(file.name)).with_suffix(''))
-            name, number = stem, 2
-            while name in taken:
-                name, number = f'{stem}_{number}', number + 1
-            taken.add(name)
-            plan.append((file, name))
-    return plan
+    found = [(file, path) for path in paths for file in find_media(path)]
+    stems = (file.relative_to(path) if path.is_dir() else Path(file.name) for file, path in found)
+    names = unique_names(str(stem.with_suffix('')) for stem in stems)
+    return [(file, name) for (file, _), name in zip(found, names, strict=True)]
 
 
 def detections_json(detections: Detections, labels: LabelSet) -> list[dict[str, Any]]:

@@ -41,6 +41,17 @@ def find_media(path: Path) -> list[Path]:
     return found
 
 
+def unique_names(stems: Iterable[str]) -> list[str]:
+    """The same names in order, numbered from the second of a kind on: a, a_2, a_3."""
+    names: dict[str, None] = {}
+    for stem in stems:
+        name, number = stem, 2
+        while name in names:
+            name, number = f'{stem}_{number}', number + 1
+        names[name] = None
+    return list(names)
+
+
 def is_video(path: Path) -> bool:
     """True if the file's name ends as a video's does."""
     return path.suffix.lower() in VIDEO_SUFFIXES
