@@ -13,6 +13,7 @@ COMMANDS = {
     'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
     'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
+    'compare': 'two replay reports against each other; exits 1 if the second one is worse',
     'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
     'export': 'a checkpoint as ONNX, OpenVINO or TorchScript file, in fp32, fp16 or int8, verified',

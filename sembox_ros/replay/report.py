@@ -28,12 +28,8 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     Raises:
         DatasetError: a file cannot be written, or a field is not as documented; report.json is written all the same.
     """
-    try:
-        _replace(folder / JSON_NAME, json.dumps(report, indent=1, allow_nan=False))
-        html = render_page(build_page(check_report(report, JSON_NAME), folder))
-        _replace(folder / PAGE_NAME, html)
-    except OSError as error:
-        raise DatasetError(f'{folder}: the report cannot be written: {error.strerror}') from error
+    write_json(report, folder / JSON_NAME)
+    write_file(render_page(build_page(check_report(report, JSON_NAME), folder)), folder / PAGE_NAME)
 
 
 def load_report(path: Path) -> dict[str, Any]:
@@ -68,11 +64,24 @@ def load_report(path: Path) -> dict[str, Any]:
     return check_report(report, str(file))
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside it and rename: a crash leaves the old one."""
+def write_json(record: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file as `write_file` does."""
+    write_file(json.dumps(record, indent=1, allow_nan=False), path)
+
+
+def write_file(text: str, path: Path) -> None:
+    """Write a file beside it and rename: a crash leaves the old one.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
     draft = path.with_name(f'.{path.name}.part')
     try:
-        write_page(draft, text)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_page(draft, text)
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written: {error.strerror}') from error

@@ -9,6 +9,8 @@ from sembox_ros.page import Cell, ClassRow, Picture, Tile, render
 from sembox_ros.replay.plot_style import Plot
 
 STYLE = """
+:root { --alarm: #c2321f; }
+@media (prefers-color-scheme: dark) { :root { --alarm: #ff7a6b; } }
 body { max-width: 66rem; }
 h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1.25rem; }
 h3 { font-size: .85rem; font-weight: 500; color: var(--quiet); margin: 0 0 .4rem; }
@@ -24,6 +26,9 @@ h3 { font-size: .85rem; font-weight: 500; color: var(--quiet); margin: 0 0 .4rem
 .plain th, .plain td { width: auto; }
 .plain td { overflow-wrap: anywhere; }
 .plain td:first-child { overflow-wrap: break-word; }
+.scroll { overflow-x: auto; }
+.scroll td { white-space: nowrap; }
+.alarm td { color: var(--alarm); font-weight: 600; }
 .grid img { width: auto; max-width: 100%; }
 .strip img { min-width: 0; }
 ul { padding-left: 1.2rem; max-width: 46rem; }
@@ -35,7 +40,7 @@ li { margin: .25rem 0; overflow-wrap: anywhere; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; }
+  h2, section > p { break-after: avoid; }
   figure, tr, .tile { break-inside: avoid; }
   .badge, .tile, .bar i { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -53,7 +58,8 @@ PARTS = """
 <thead><tr>{% for name in table.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr{% if loop.index0 in table.marked %} class="alarm"{% endif %}>
+{%- for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -99,7 +105,9 @@ PARTS
 <div class="scores">{{ class_table(section.classes.columns, section.classes.rows, section.classes.means) }}</div>
 {% endif %}
 {% for table in section.tables %}
-<div{% if table.columns | length > 3 %} class="wide"{% endif %}>{{ number_table(table) }}</div>
+<div{% if table.wide %} class="wide{% if table.columns | length > 3 %} scroll{% endif %}"{% endif %}>
+{{ number_table(table) }}
+</div>
 {% endfor %}
 </div>
 {% endif %}
@@ -120,10 +128,19 @@ class Badge:
 
 @dataclass(frozen=True)
 class NumberTable:
-    """A small table, all text."""
+    """A table, all text.
+
+    Attributes:
+        columns: titles.
+        rows: cells.
+        marked: rows that are to be seen first.
+        wide: whether it needs the whole width; with more than three columns, a phone scrolls it.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    marked: Sequence[int] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)

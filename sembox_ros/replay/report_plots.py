@@ -309,6 +309,7 @@ def draw_resources(samples: Mapping[str, Sequence[Any]]) -> Figure | None:
         every[-1].set_ylabel('frames lost')
     for axes in every:
         style_axes(axes)
+        axes.margins(x=0, y=0.15)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     if lost:

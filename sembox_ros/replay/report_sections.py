@@ -130,7 +130,7 @@ def _latency(report: Mapping[str, Any]) -> Section:
         (plots.draw_latency(report['speed']['histogram'], latency), f'Latency: {stage.replace("_", " ")}'),
         (plots.draw_stages(stages), 'Stages: p50, p95 and p99'),
     )
-    tables = [NumberTable(('stage', *columns), rows)] if rows else []
+    tables = [NumberTable(('stage', *columns), rows, wide=True)] if rows else []
     return Section('Latency', text, plots=as_plots(figures), tables=tables)
 
 
@@ -282,4 +282,4 @@ def _settings(report: Mapping[str, Any]) -> Section:
         ('created', report['created']), ('sembox_ros', report['sembox_ros']),
         ('sha256 of the outputs', report['outputs_sha256'] or '-'),
     ]  # fmt: skip
-    return Section('Settings', tables=[NumberTable(('setting', ''), rows)])
+    return Section('Settings', tables=[NumberTable(('setting', ''), rows, wide=True)])

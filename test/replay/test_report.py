@@ -155,7 +155,7 @@ def test_a_write_that_fails_leaves_the_old_files(tmp_path: Path, monkeypatch: py
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(report_module, 'write_page', full)
-    with pytest.raises(DatasetError, match='the report cannot be written: No space left on device'):
+    with pytest.raises(DatasetError, match=r'report\.json: cannot be written: No space left on device'):
         write_report(online_report(), tmp_path)
     assert (tmp_path / 'report.json').read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ['report.html', 'report.json']
