@@ -117,17 +117,15 @@ def draw_timeline(timeline: Mapping[str, Any], lost_word: str) -> Figure | None:
     figure = create_figure(FULL, 1.9 + 1.15 * len(rows))
     every = figure.subplots(1 + len(rows), 1, sharex=True, squeeze=False, height_ratios=[1.3, *[1] * len(rows)])[:, 0]
     middle = starts + width / 2
-    lost = np.array(timeline['skipped'])
+    edges = np.append(starts, starts[-1] + width)
+    processed, lost = np.array(timeline['processed']), np.array(timeline['skipped'])
     for axes in every:
         style_axes(axes)
-        for start in starts[lost > 0]:
-            axes.axvspan(start, start + width, color=RED, alpha=0.13, linewidth=0)
     frames = every[0]
-    edges = [*starts, starts[-1] + width]
-    frames.stairs(timeline['processed'], edges, fill=True, color=BLUE, alpha=0.75, label='processed')
+    frames.stairs(processed, edges, fill=True, color=BLUE, alpha=0.75, label='processed')
     if lost.any():
-        below = timeline['processed']
-        frames.bar(starts, lost, width, bottom=below, align='edge', color=RED, label=f'{lost_word} ({lost.sum():,})')
+        label = f'{lost_word} ({lost.sum():,})'
+        frames.stairs(processed + lost, edges, baseline=processed, fill=True, color=RED, label=label)
     frames.set_ylabel('frames')
     frames.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     legend_above(frames)
@@ -139,6 +137,10 @@ def draw_timeline(timeline: Mapping[str, Any], lost_word: str) -> Figure | None:
         axes.margins(y=0.15)
         if factor == 1.0:
             axes.set_ylim(bottom=0)
+    for axes in every if lost.any() else ():
+        limits, from_bottom_to_top = axes.get_ylim(), axes.get_xaxis_transform()
+        axes.stairs(lost > 0, edges, fill=True, color=RED, alpha=0.13, linewidth=0, transform=from_bottom_to_top)
+        axes.set_ylim(limits)  # which the line above takes for data from 0 to 1
     every[-1].set_xlabel('seconds since the first frame')
     every[-1].set_xlim(starts[0], max(starts[-1] + width, starts[0] + 1e-3))
     figure.align_ylabels()

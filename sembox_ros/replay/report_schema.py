@@ -31,6 +31,11 @@ class Table:
     kind: Any
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """A time in nanoseconds: a whole number, which a bag may have below zero."""
+
+
 _NUMBER = Maybe(float)
 _NUMBERS = [_NUMBER]
 _PERCENTILES = {'p50': _NUMBER, 'p95': _NUMBER, 'p99': _NUMBER}
@@ -94,7 +99,7 @@ REPORT: dict[str, Any] = {
         },
     }),
     'worst': [
-        {'picture': str, 'camera': str, 'stamp_ns': int, 'measure': str, 'value': _NUMBER, 'caption': str},
+        {'picture': str, 'camera': str, 'stamp_ns': Stamp(), 'measure': str, 'value': _NUMBER, 'caption': str},
     ],
 }  # fmt: skip
 
@@ -146,6 +151,10 @@ def _check(value: Any, kind: Any, field: str) -> Any:
         fields = _object(value, field or 'the report')
         prefix = f'{field}.' if field else ''
         return {name: _check(fields.get(name), item, f'{prefix}{name}') for name, item in kind.items()}
+    if isinstance(kind, Stamp):
+        if not _is_whole(value):
+            raise _FieldError(f'{field}: expected a whole number, got {_what(value)}')
+        return value
     if isinstance(kind, list):
         if not isinstance(value, list) or len(value) > MAX_ITEMS:
             raise _FieldError(f'{field}: expected a list of at most {MAX_ITEMS} items, got {_what(value)}')
@@ -158,7 +167,7 @@ def _check_plain(value: Any, kind: type, field: str) -> Any:
         return printable(value)
     if kind is float and finite(value) == value:
         return float(value)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT:
+    if kind is int and _is_whole(value) and value >= 0:
         return value
     if kind is bool and isinstance(value, bool):
         return value
@@ -166,6 +175,10 @@ def _check_plain(value: Any, kind: type, field: str) -> Any:
         return value
     expected = {str: 'text', float: 'a number', int: 'a whole number of 0 or more', bool: 'true or false'}[kind]
     raise _FieldError(f'{field}: expected {expected}, got {_what(value)}')
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_COUNT
 
 
 def _object(value: Any, field: str) -> Mapping[str, Any]:

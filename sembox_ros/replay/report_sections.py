@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def _facts(report: Mapping[str, Any]) -> str:
     """Bag, network and speed in a sentence."""
     bag, network, frames, speed = (report[name] for name in ('bag', 'network', 'frames', 'speed'))
     cameras = len(bag['cameras'])
-    size = f'{duration(bag["duration_s"])}, {frames["in_bag"]:,} frames' + (
+    size = f'{duration(max(0.0, bag["duration_s"]))}, {frames["in_bag"]:,} frames' + (
         f', {cameras} cameras' if cameras > 1 else ''
     )
     checkpoint = network['checkpoint']
@@ -225,7 +226,7 @@ def _worst(report: Mapping[str, Any], folder: Path) -> Section:
             break
         camera = f'{frame["camera"]}, ' if frame['camera'] else ''
         value = '' if frame['value'] is None else f'{frame["measure"]} {percent(frame["value"])} %'
-        stamp = f'{frame["stamp_ns"] // 10**9}.{frame["stamp_ns"] % 10**9:09d} s'
+        stamp = f'{Decimal(frame["stamp_ns"]).scaleb(-9):f} s'
         parts = [part for part in (value, frame['caption'], f'{camera}stamp {stamp}') if part]
         missing = '' if source else f' ({frame["picture"]}: cannot be read)'
         pictures.append(Picture(' · '.join(parts) + missing, source))

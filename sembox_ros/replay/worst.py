@@ -36,7 +36,8 @@ def render_worst(
         image: (H, W, 3) uint8 rgb.
         pred_scene: what the network saw in it.
         truth_semantic: (H, W) uint8 ids of `truth_labels.semantic`, 255 = unlabeled; None: not known.
-        truth_boxes: boxes with ids of `truth_labels.detection`, whose scores are not shown; None: not known.
+        truth_boxes: boxes with ids of `truth_labels.detection`, without crowds, which nobody can miss; their scores
+            are not shown; None: not known.
         labels: the network's label sets.
         truth_labels: those of the ground truth; needed only where there is any.
 

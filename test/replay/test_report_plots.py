@@ -135,6 +135,20 @@ def test_latency_marks_its_percentiles():
     assert plots.draw_latency({'edges_ms': [0.0, 1.0], 'counts': [0]}, {'p50': 1.0}) is None
 
 
+def test_stages_show_the_percentiles_that_they_have():
+    stages = {
+        'decode': {'p50': 3.0, 'p95': None, 'p99': 5.0},
+        'end_to_end': {'p50': 9.0, 'p95': 12.0},
+        'x': {'p50': None},
+    }
+    figure = plots.draw_stages(stages)
+    [axes] = figure.axes
+    assert legend(axes) == ['p50', 'p95', 'p99']
+    assert [text.get_text() for text in axes.get_yticklabels()] == ['decode', 'end to end']
+    assert [bar.get_width() for bar in axes.patches] == [3, 9]
+    assert '<svg' in svg(to_plot(figure, '').light)
+
+
 def test_the_timeline_shows_what_was_lost_in_red():
     timeline = {
         't_s': [0.0, 0.5, 1.0], 'bin_s': 0.5, 'processed': [5, 3, 5], 'skipped': [0, 2, 0],
@@ -143,17 +157,26 @@ def test_the_timeline_shows_what_was_lost_in_red():
     }  # fmt: skip
     frames, latency, agreement, boxes = plots.draw_timeline(timeline, 'dropped').axes
     assert legend(frames) == ['processed', 'dropped (2)']
-    red = [
-        (p.get_x(), p.get_height()) for p in frames.patches if to_hex(p.get_facecolor()) == RED and p.get_height() > 1
-    ]
-    assert red == [(0.5, 2)]
+    lost = frames.patches[1].get_data()
+    assert to_hex(frames.patches[1].get_facecolor()) == RED
+    assert (lost.values - lost.baseline).tolist() == [0, 2, 0]
+    assert lost.edges.tolist() == [0, 0.5, 1, 1.5]
     assert latency.get_lines()[0].get_ydata() == pytest.approx([10, np.nan, 12], nan_ok=True)
     assert agreement.get_ylabel() == 'agreement, %'
     assert agreement.get_lines()[0].get_ydata().tolist() == [50, 75, 100]
+    assert agreement.get_ylim()[0] > 40
     assert boxes.get_xlim() == (0.0, 1.5)
     for axes in (frames, latency, agreement, boxes):
-        spans = [p for p in axes.patches if p.get_alpha() == 0.13]
-        assert [(s.get_x(), s.get_width()) for s in spans] == [(0.5, 0.5)]
+        [background] = [p for p in axes.patches if p.get_alpha() == 0.13]
+        assert background.get_data().values.tolist() == [False, True, False]
+        assert background.get_extents().height == pytest.approx(axes.bbox.height)
+
+
+def test_a_timeline_without_losses_has_no_red():
+    timeline = {**offline_report()['timeline'], 'skipped': [0] * 60}
+    frames, *others = plots.draw_timeline(timeline, 'skipped').axes
+    assert legend(frames) == ['processed']
+    assert [len(axes.patches) for axes in others] == [0, 0, 0]
 
 
 def test_classes_are_sorted_and_wear_their_colours():

@@ -131,6 +131,15 @@ def test_what_does_not_fit_is_named(field: str, value: Any, says: str):
     assert '\n' not in str(error.value)
 
 
+def test_a_stamp_may_be_below_zero_but_no_fraction():
+    report = offline_report()
+    frame = {'picture': 'a.jpg', 'camera': '', 'stamp_ns': -5, 'measure': 'mIoU', 'value': None, 'caption': ''}
+    assert check_report({**report, 'worst': [frame]}, 'x')['worst'] == [frame]
+    for wrong in (0.5, None, 2**64, False):
+        with pytest.raises(DatasetError, match=r'worst\[0\].stamp_ns: expected a whole number, got'):
+            check_report({**report, 'worst': [{**frame, 'stamp_ns': wrong}]}, 'x')
+
+
 def test_text_is_fit_for_a_terminal():
     report = empty_report()
     report['name'] = 'a\x1b[31m\nb\ud800' + 'x' * 5000
