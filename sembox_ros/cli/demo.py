@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sembox_ros.cli.common import add_config_options, parse_size, run_command
+from sembox_ros.cli.streets import FIRST_STAMP_NS, STREET_LABELS
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.labels import load_scene_labels
@@ -26,8 +27,6 @@ from sembox_ros.replay.media import find_media, is_video, read_image
 
 IMAGE_TOPIC = '/camera/image_raw'
 RECORDED = 'output'  # bag of what the node published
-STREET_LABELS = 'cityscapes_19+cityscapes_things_8'  # of the rendered street
-FIRST_STAMP_NS = 1_700_000_000 * 10**9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
         node_parameters=node_parameters(options, checkpoint),
         domain_id=options.domain_id,
         bag_name=RECORDED,
-        messages=topic.count,
+        messages=topic.messages,
     )
     if live.partial == INTERRUPTED:
         raise KeyboardInterrupt

@@ -244,7 +244,7 @@ class BagReader:
         try:
             message = self._reader.deserialize(raw, connection.msgtype)
             header: Any = getattr(message, 'header', None)
-            stamp_ns = None if header is None else int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+            stamp_ns = None if header is None else _stamp_ns(header.stamp)
         except Exception as error:  # the bytes and even the definition of the message may be anything
             return BagMessage(connection.topic, received_ns, None, None, f'not readable: {shorten(error)}')
         return BagMessage(connection.topic, received_ns, stamp_ns, message)
@@ -308,6 +308,13 @@ class BagReader:
             with suppress(Exception):  # then every further attempt fails as well, and that is the end of the bag
                 self._reader.close()
                 self._reader.open()
+
+
+def _stamp_ns(stamp: Any) -> int:
+    seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
+    if not -(2**31) <= seconds < 2**31:  # ROS 1 counts further, but then nothing could be published with this stamp
+        raise ValueError(f'its stamp of {seconds} s is outside the range of ROS 2')
+    return seconds * 10**9 + nanoseconds
 
 
 def read_bag(path: Path, topics: Iterable[str] = ()) -> Iterator[BagMessage]:

@@ -1,22 +1,119 @@
-"""Bags of images, written without ROS."""
+"""Bags of images with ground truth, written without ROS."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import Stores, get_typestore
 
 from sembox_ros.errors import DatasetError
+from sembox_ros.labels import SceneLabels
+from sembox_ros.replay.bag_writer import METADATA, BagWriter, topic_of
+from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE, DETECTIONS, IMAGE
+from sembox_ros.types import Detections
+
+TRUTH_MASK = 'ground_truth/segmentation/mask'
+TRUTH_DETECTIONS = 'ground_truth/detections'
+TRUTH_MASK_LABELS = 'ground_truth/segmentation/label_info'
+TRUTH_DETECTION_LABELS = 'ground_truth/detections/label_info'
+
+
+@dataclass(frozen=True)
+class DriveFrame:
+    """An image and what is known of it.
+
+    Attributes:
+        stamp_ns: stamp and time of recording, nanoseconds.
+        image: (H, W, 3) uint8 rgb.
+        semantic: (H, W) uint8 class ids of the truth's semantic label set, 255 = unlabeled; None if not known.
+        boxes_xyxy: (N, 4) float32 in pixels; None if not known.
+        class_ids: (N,) int64 ids of the truth's detection label set.
+        is_crowd: (N,) bool, True for what is not asked for; None if all is.
+        camera: whose it is, where there are several.
+    """
+
+    stamp_ns: int
+    image: np.ndarray
+    semantic: np.ndarray | None = None
+    boxes_xyxy: np.ndarray | None = None
+    class_ids: np.ndarray | None = None
+    is_crowd: np.ndarray | None = None
+    camera: str = ''
+
+
+def write_drive(
+    path: Path,
+    frames: Iterable[DriveFrame],
+    *,
+    labels: SceneLabels | None,
+    topic: str = '/camera/image_raw',
+    frame_id: str = 'camera',
+    compressed: bool = False,
+) -> int:
+    """Write images and ground truth as a rosbag2 bag (mcap), wholly or not at all; replaces a bag of that name.
+
+    Args:
+        path: folder of the bag.
+        frames: in the order of the stamps.
+        labels: what the truth's ids mean; None if no frame has truth.
+        topic: name of the image topic, behind `/<camera>` for frames that have one.
+        frame_id: of every header.
+        compressed: write sensor_msgs/CompressedImage (jpeg of quality 95) on `<topic>/compressed`.
+
+    Returns:
+        Number of images written.
+
+    Raises:
+        DatasetError: the bag cannot be written, or a frame has truth without `labels`.
+        InputError: the boxes of a frame do not fit together.
+    """
+    if (path / METADATA).is_file():
+        shutil.rmtree(path, ignore_errors=True)
+    bag = BagWriter(path)  # refuses a folder that is there: only what is made below may be removed
+    count = 0
+    cameras: set[str] = set()
+    try:
+        with bag:
+            for frame in frames:
+                if labels is not None and frame.camera not in cameras:
+                    cameras.add(frame.camera)
+                    sets = ((TRUTH_MASK_LABELS, labels.semantic, 0.0), (TRUTH_DETECTION_LABELS, labels.detection, 0.0))
+                    bag.write_labels(frame.camera, frame.stamp_ns, frame.stamp_ns, sets)
+                if labels is None and (frame.semantic is not None or frame.boxes_xyxy is not None):
+                    raise DatasetError('labels: expected the label sets of the ground truth, got None')
+                _write_frame(bag, frame, topic.strip('/'), frame_id, compressed)
+                count += 1
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)  # without its index it is of no use to anybody
+        raise
+    return count
+
+
+def _write_frame(bag: BagWriter, frame: DriveFrame, topic: str, frame_id: str, compressed: bool) -> None:
+    encoder = bag.encoder
+    header = encoder.make_header(frame.stamp_ns, frame_id)
+    image_topic = topic_of(frame.camera, topic)
+    if compressed:
+        message = encoder.encode_jpeg(frame.image, header)
+        bag.write(f'{image_topic}/compressed', COMPRESSED_IMAGE, frame.stamp_ns, message)
+    else:
+        bag.write(image_topic, IMAGE, frame.stamp_ns, encoder.encode_image(frame.image, 'rgb8', header))
+    if frame.semantic is not None:
+        message = encoder.encode_image(frame.semantic, 'mono8', header)
+        bag.write(topic_of(frame.camera, TRUTH_MASK), IMAGE, frame.stamp_ns, message)
+    if frame.boxes_xyxy is not None and frame.class_ids is not None:
+        boxes = Detections(frame.boxes_xyxy, frame.class_ids, np.ones(len(frame.boxes_xyxy), np.float32))
+        message = encoder.encode_detections(boxes, header, is_crowd=frame.is_crowd)
+        bag.write(topic_of(frame.camera, TRUTH_DETECTIONS), DETECTIONS, frame.stamp_ns, message)
 
 
 def write_image_bag(
     path: Path, frames: Iterable[tuple[int, np.ndarray]], *, topic: str, frame_id: str = 'camera'
 ) -> int:
-    """Write images as a rosbag2 bag (mcap) of rgb8 sensor_msgs/Image; replaces a bag of that name.
+    """Write images alone; as `write_drive`.
 
     Args:
         path: folder of the bag.
@@ -30,28 +127,5 @@ def write_image_bag(
     Raises:
         DatasetError: the bag cannot be written.
     """
-    store = get_typestore(Stores.LATEST)
-    image_type, header_type = store.types['sensor_msgs/msg/Image'], store.types['std_msgs/msg/Header']
-    time_type = store.types['builtin_interfaces/msg/Time']
-    count = 0
-    try:
-        if (path / 'metadata.yaml').is_file():
-            shutil.rmtree(path)
-        with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            connection = writer.add_connection(topic, 'sensor_msgs/msg/Image', typestore=store)
-            for stamp_ns, image in frames:
-                seconds, nanoseconds = divmod(stamp_ns, 10**9)
-                message = image_type(
-                    header=header_type(stamp=time_type(sec=seconds, nanosec=nanoseconds), frame_id=frame_id),
-                    height=image.shape[0],
-                    width=image.shape[1],
-                    encoding='rgb8',
-                    is_bigendian=0,
-                    step=image.shape[1] * 3,
-                    data=np.ascontiguousarray(image).reshape(-1),
-                )
-                writer.write(connection, stamp_ns, store.serialize_cdr(message, 'sensor_msgs/msg/Image'))
-                count += 1
-    except (WriterError, OSError) as error:
-        raise DatasetError(f'bag: {path} cannot be written: {error}') from error
-    return count
+    drive = (DriveFrame(stamp_ns, image) for stamp_ns, image in frames)
+    return write_drive(path, drive, labels=None, topic=topic, frame_id=frame_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sembox_ros.cli.demo import FIRST_STAMP_NS
+from sembox_ros.cli.streets import FIRST_STAMP_NS
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.media import VideoReader, read_image, write_image

@@ -13,8 +13,13 @@ import pytest
 from PIL import Image
 
 from sembox_ros.cli import main
-from sembox_ros.data.streets import render_street
+from sembox_ros.cli.streets import STREET_LABELS
+from sembox_ros.data.streets import render_sequence, render_street
 from sembox_ros.data.streets.dataset import frame_name, street_seed
+from sembox_ros.decoding import decode_image, decode_mask
+from sembox_ros.labels import load_scene_labels
+from sembox_ros.replay.bags import choose_image_topics, read_bag
+from sembox_ros.replay.scene_messages import read_detections
 
 COMMAND = ['--size', '64x128', '--seed', '3']
 
@@ -100,3 +105,43 @@ def test_ctrl_c_ends_cleanly_and_leaves_whole_files(tmp_path: Path, workers: str
     for image in images:
         index = int(image.name.split('_')[1])
         assert all(path.exists() for path in frame_name('train', index).paths(tmp_path).values())
+
+
+@pytest.mark.parametrize('jpeg', [False, True])
+def test_a_drive_becomes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str], jpeg: bool) -> None:
+    path = tmp_path / 'drive'
+    args = ['--frames', '2', '--rate-hz', '4', *COMMAND, *(['--jpeg'] if jpeg else [])]
+    assert main(['streets', '--bag', str(path), *args]) == 0
+    assert f'2 images with ground truth in {path}' in capsys.readouterr().out
+    first, second = render_sequence(frames=2, size_hw=(64, 128), seed=3, rate_hz=4)
+    [topic] = choose_image_topics(path)
+    assert topic.messages == 2
+    images = list(read_bag(path, [topic.name]))
+    assert images[1].stamp_ns - images[0].stamp_ns == 250_000_000
+    difference = np.abs(decode_image(images[1].message).astype(int) - second.image).mean()
+    assert 0 < difference < 5 if jpeg else difference == 0
+    [mask, _] = read_bag(path, ['/ground_truth/segmentation/mask'])
+    np.testing.assert_array_equal(decode_mask(mask.message), first.semantic)
+    [boxes, _] = read_bag(path, ['/ground_truth/detections'])
+    labels = load_scene_labels(STREET_LABELS)
+    read = read_detections(boxes.message, labels.detection)
+    np.testing.assert_array_equal(read.boxes_xyxy, first.boxes_xyxy)
+    assert [labels.thing_links[int(i)] for i in read.class_ids] == first.class_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (['--frames', '0'], 'frames: expected'),
+        (['--rate-hz', '0'], 'rate_hz: expected'),
+        (['--size', '1x1'], 'size_hw'),
+    ],
+)
+def test_a_drive_that_cannot_be_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: list[str], message: str
+) -> None:
+    assert main(['streets', '--bag', str(tmp_path / 'drive'), *COMMAND, *changes]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count('\n') <= 1 + error.count('\r')
+    assert not list(tmp_path.iterdir())

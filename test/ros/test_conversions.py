@@ -15,11 +15,13 @@ pytest.importorskip('sensor_msgs', reason='needs the ROS message packages')
 pytest.importorskip('vision_msgs', reason='needs the ROS message packages')
 
 from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
 from sembox_ros import decoding
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.labels import CITYSCAPES_20, CITYSCAPES_THINGS_8
+from sembox_ros.replay.scene_messages import MessageEncoder
 from sembox_ros.ros.conversions import decode_image, encode_detections, encode_image, encode_label_info
 from sembox_ros.types import Detections
 
@@ -180,3 +182,40 @@ def test_encode_label_info() -> None:
     assert message.header is HEADER
     assert message.threshold == 0.5
     assert [(c.class_id, c.class_name) for c in message.class_map] == list(enumerate(CITYSCAPES_20.names))
+
+
+# The same messages in a bag that the offline replay writes
+
+
+def fields_of(message: object) -> object:
+    """Nested dicts of a message of rclpy or of rosbags."""
+    if hasattr(message, 'get_fields_and_field_types'):
+        return {name: fields_of(getattr(message, name)) for name in message.get_fields_and_field_types()}
+    if hasattr(message, '__dataclass_fields__'):
+        names = [name for name in message.__dataclass_fields__ if name != '__msgtype__']
+        return {name: fields_of(getattr(message, name)) for name in names}
+    if isinstance(message, (array.array, np.ndarray, list, tuple)):
+        return [fields_of(item) for item in message]
+    return message.item() if isinstance(message, np.generic) else message
+
+
+def test_the_replay_writes_what_the_node_publishes(detections: Detections) -> None:
+    encoder = MessageEncoder()
+    header = encoder.copy_header(HEADER)
+    rgb = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    pairs = (
+        (encoder.encode_image(rgb, 'rgb8', header), encode_image(rgb, 'rgb8', HEADER)),
+        (encoder.encode_image(rgb[..., 1], 'mono8', header), encode_image(rgb[..., 1], 'mono8', HEADER)),
+        (encoder.encode_detections(detections, header), encode_detections(detections, CITYSCAPES_THINGS_8, HEADER)),
+        (
+            encoder.encode_label_info(CITYSCAPES_20, header, threshold=0.3),
+            encode_label_info(CITYSCAPES_20, HEADER, threshold=0.3),
+        ),
+    )
+    for written, published in pairs:
+        assert fields_of(written) == fields_of(published)
+        kind = type(written).__name__.replace('__', '/')
+        raw = encoder.typestore.serialize_cdr(written, kind)
+        assert fields_of(deserialize_message(bytes(raw), type(published))) == fields_of(
+            deserialize_message(serialize_message(published), type(published))
+        )

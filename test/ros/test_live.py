@@ -18,7 +18,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sembox_ros.errors import DatasetError, SemboxError
-from sembox_ros.replay.bags import read_bag, write_image_bag
+from sembox_ros.replay.bags import read_bag
+from sembox_ros.replay.drive import write_image_bag
 from sembox_ros.replay.live import INTERRUPTED, LiveRun, run_live
 from sembox_ros.replay.live_numbers import online_section
 
