@@ -33,6 +33,8 @@ WITHOUT_KEY = {
     'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',
 }  # fmt: skip
 
+LAUNCH_FILES = ('launch/sembox.launch.py', 'launch/replay.launch.py')
+
 
 def imported_packages() -> set[str]:
     found = set()
@@ -70,7 +72,7 @@ def test_the_resource_index_knows_the_package():
     from ament_index_python.packages import get_package_share_directory
 
     share = Path(get_package_share_directory('sembox_ros'))
-    for name in ('package.xml', 'launch/sembox.launch.py', 'config/sembox_node.yaml', 'config/sembox.rviz'):
+    for name in ('package.xml', *LAUNCH_FILES, 'config/sembox_node.yaml', 'config/sembox.rviz'):
         assert (share / name).is_file(), name
 
 
@@ -81,7 +83,7 @@ def test_colcon_builds_installs_and_tests_it(tmp_path: Path):
     subprocess.run([*colcon, 'build', '--paths', str(ROOT), *places], check=True, env=env, cwd=tmp_path)
     prefix = tmp_path / 'install' / 'sembox_ros'
     assert {p.name for p in (prefix / 'lib' / 'sembox_ros').iterdir()} == {'sembox_node', *COMMANDS}
-    for name in ('launch/sembox.launch.py', 'config/sembox_node.yaml', 'config/sembox.rviz', 'weights/README.md'):
+    for name in (*LAUNCH_FILES, 'config/sembox_node.yaml', 'config/sembox.rviz', 'weights/README.md'):
         assert (prefix / 'share' / 'sembox_ros' / name).is_file(), name
     assert (prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'sembox_ros').is_file()
     script = f'. {tmp_path}/install/setup.sh && {prefix}/lib/sembox_ros/info sembox_b0 --size 128x128'
