@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from example_report import offline_report
+
 import sembox_ros
 from sembox_ros.errors import DatasetError
 from sembox_ros.replay.many import BagJob, find_bags, plan_jobs
@@ -23,22 +25,22 @@ def make_jobs(folder: Path, *acts: str, **settings: object) -> list[BagJob]:
 
 
 def replay(job: BagJob) -> dict[str, Any]:
-    """What the bag's text says: succeed, raise, wait for a file named 'go', be killed once or always."""
+    """What the bag's text says: succeed, raise, wait for a file named 'go' or be killed."""
     job.out.mkdir(parents=True, exist_ok=True)
     with (job.out / 'pids').open('a') as file:
         file.write(f'{os.getpid()}\n')
-    attempt = len((job.out / 'pids').read_text().split())
     act = job.bag.read_text()
     if act == 'bad':
         raise DatasetError(f'bag: {job.bag.name} cannot be read: truncated')
     if act == 'bug':
         raise ZeroDivisionError('division\nof the second line')
-    if act == 'die' or (act == 'die once' and attempt == 1):
+    if act == 'die':
         os.kill(os.getpid(), 9)
     if act == 'wait':
         wait_for(job.out.parent / 'go', job.out)
-    report = {'partial': 'its end is damaged' if act == 'partial' else None, 'attempt': attempt}
-    report |= {'sembox_ros': sembox_ros.__file__, 'threads': job.settings.get('threads'), 'pid': os.getpid()}
+    seen = {'module': sembox_ros.__file__, 'threads': job.settings.get('threads'), 'pid': os.getpid()}
+    (job.out / 'seen.json').write_text(json.dumps(seen))
+    report = {**offline_report(), 'partial': 'its end is damaged' if act == 'partial' else None, 'name': job.name}
     (job.out / 'report.json').write_text(json.dumps(report))
     return report
 

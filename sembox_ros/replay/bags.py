@@ -125,9 +125,7 @@ def choose_image_topics(path: Path, topics: Sequence[str] = ()) -> list[ImageTop
     return chosen
 
 
-def _choose(
-    path: Path, found: Sequence[ImageTopic], topics: Sequence[str], types: dict[str, str]
-) -> list[ImageTopic]:
+def _choose(path: Path, found: Sequence[ImageTopic], topics: Sequence[str], types: dict[str, str]) -> list[ImageTopic]:
     cameras = [topic for topic in found if not _NO_CAMERA.search(topic.name)]
     if not topics or list(topics) == ['all']:
         if not cameras:

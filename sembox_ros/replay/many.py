@@ -18,6 +18,7 @@ from sembox_ros import __version__
 from sembox_ros.errors import ConfigError, DatasetError, SemboxError
 from sembox_ros.inference.cache import write_whole
 from sembox_ros.replay.media import unique_names
+from sembox_ros.replay.report import load_report
 
 BAG_SUFFIXES = frozenset({'.bag', '.db3', '.mcap'})
 EXPECTED = 'a rosbag2 folder (with metadata.yaml), an .mcap, .db3 or .bag file, a folder of these, or a pattern'
@@ -193,11 +194,10 @@ def kept_result(job: BagJob) -> JobResult | None:
     """The result of an earlier run, if it is whole and its bag, settings and version were the same."""
     try:
         known = json.loads((job.out / 'job.json').read_text())
-        report = json.loads((job.out / 'report.json').read_text())
-    except (OSError, ValueError):
+        report = load_report(job.out)
+    except (OSError, ValueError, SemboxError):
         return None
-    same = known == _describe(job) and isinstance(report, dict) and not is_partial(report)
-    return JobResult(job, report, kept=True) if same else None
+    return None if known != _describe(job) or is_partial(report) else JobResult(job, report, kept=True)
 
 
 def run_jobs(jobs: Sequence[BagJob], runner: Runner, *, on_result: Callable[[JobResult], None]) -> list[JobResult]:

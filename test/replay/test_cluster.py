@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -39,8 +40,8 @@ def children() -> set[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for bags whose replay workers can import; afterwards nothing of Ray is left."""
-    here = str(Path(__file__).parents[1])
-    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([here, os.environ.get('PYTHONPATH', '')]))
+    here = Path(__file__).parent
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(here), str(here.parent), os.environ.get('PYTHONPATH', '')]))
     yield tmp_path
     assert children() == set()
 
@@ -77,11 +78,11 @@ def test_a_lost_workers_bag_is_done_again_and_the_others_are_unaffected(folder: 
     assert results[4].error == 'its worker was lost 3 times (its process was killed or crashed)'
     assert [len(pids_of(job)) for job in jobs] == [2, 1, 1, 1, 3, 1, 1]
     assert pids_of(jobs[0])[0] != pids_of(jobs[1])[0]
-    for result in results:
-        if result.report is not None:
-            assert result.report['sembox_ros'] == sembox_ros.__file__
-            assert result.report['threads'] == CORES_OF_HALF
-            assert result.report['pid'] != os.getpid()
+    for job in (jobs[0], jobs[1], jobs[5], jobs[6]):
+        seen = json.loads((job.out / 'seen.json').read_text())
+        assert seen['module'] == sembox_ros.__file__
+        assert seen['threads'] == CORES_OF_HALF
+        assert seen['pid'] != os.getpid()
     printed = capfd.readouterr()
     assert printed.out == ''
     lines = [line for line in printed.err.splitlines() if 'begun anew' in line]
