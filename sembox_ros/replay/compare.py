@@ -174,7 +174,7 @@ def _share_of_received(name: str) -> Callable[[Report], float | None]:
 
 def _device_memory(report: Report) -> float | None:
     samples = report['online']['samples']['device_memory_mib'] if report['online'] is not None else []
-    return max((value for value in samples if value is not None), default=None)
+    return max((value for value in samples if value), default=None)  # 0 stands for no device
 
 
 def _metrics() -> Iterator[Metric]:

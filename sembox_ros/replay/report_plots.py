@@ -292,7 +292,7 @@ def draw_resources(samples: Mapping[str, Sequence[Any]]) -> Figure | None:
     rows = [
         (name, title) for name, title in (
             ('cpu_percent', 'CPU, %'), ('memory_mib', 'memory, MiB'), ('device_memory_mib', 'device, MiB'),
-        ) if not _is_empty(samples[name])
+        ) if any(samples[name])  # a node without a GPU reports a device memory of 0
     ]  # fmt: skip
     lost = [name for name in ('dropped', 'stale') if np.nansum(as_array(samples[name])) > 0]
     if not rows or not samples['t_s']:

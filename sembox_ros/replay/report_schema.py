@@ -90,8 +90,8 @@ REPORT: dict[str, Any] = {
     'online': Maybe({
         'rate': float, 'played': int, 'answered': int,
         'counts': dict.fromkeys(('received', 'processed', 'dropped', 'stale', 'failed', 'paused', 'idle'), int),
-        'end_to_end_ms': _LATENCY, 'age_ms': _LATENCY, 'stages_ms': Table(_PERCENTILES), 'throughput_hz': _NUMBER,
-        'cpu_percent_mean': _NUMBER, 'memory_mib_max': _NUMBER,
+        'end_to_end_ms': Maybe(_LATENCY), 'age_ms': Maybe(_LATENCY), 'stages_ms': Table(_PERCENTILES),
+        'throughput_hz': _NUMBER, 'cpu_percent_mean': _NUMBER, 'memory_mib_max': _NUMBER,
         'samples': {
             't_s': [float],
             **dict.fromkeys(('cpu_percent', 'memory_mib', 'device_memory_mib'), _NUMBERS),
@@ -230,7 +230,7 @@ def _lengths(report: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
 def main_latency(report: Mapping[str, Any]) -> tuple[str, Mapping[str, float | None]]:
     """The latency that people ask for: (stage, its percentiles), of an online run from image to answer."""
     if report['online'] is not None:
-        return 'end_to_end', report['online']['end_to_end_ms']
+        return 'end_to_end', report['online']['end_to_end_ms'] or {}
     stages, histogram = report['speed']['latency_ms'], report['speed']['histogram']
     names = [histogram['stage'] if histogram else '', 'total', *reversed(stages)]
     return next(((name, stages[name]) for name in names if name in stages), ('', {}))

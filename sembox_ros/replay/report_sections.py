@@ -114,7 +114,8 @@ def _latency(report: Mapping[str, Any]) -> Section:
     online = report['online']
     stages: dict[str, Any] = report['speed']['latency_ms']
     if online is not None:
-        stages = {**online['stages_ms'], 'end to end': online['end_to_end_ms'], 'age': online['age_ms']}
+        whole = {'end to end': online['end_to_end_ms'], 'age': online['age_ms']}
+        stages = {**online['stages_ms'], **{name: values for name, values in whole.items() if values is not None}}
     columns = ('p50', 'p95', 'p99', 'mean', 'max')
     rows = [
         (name.replace('_', ' '), *(milliseconds(values.get(column)) for column in columns))

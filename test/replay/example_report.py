@@ -115,7 +115,7 @@ def online_report() -> dict[str, Any]:
             't_s': times.tolist(),
             'cpu_percent': (165 + 12 * random.standard_normal(len(times))).tolist(),
             'memory_mib': (1080 + 40 * (1 - np.exp(-times / 5))).tolist(),
-            'device_memory_mib': [None] * len(times),
+            'device_memory_mib': [0] * len(times),
             'received': (times * 10).tolist(),
             'processed': (times * 10 - dropped).tolist(),
             'dropped': dropped.astype(float).tolist(),

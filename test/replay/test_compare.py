@@ -78,6 +78,12 @@ def test_given_tolerances_take_the_place_of_the_defaults():
     assert rows(a, b, miou=Tolerance(0.09, relative=True))['miou'].is_worse
 
 
+def test_device_memory_is_the_most_that_a_device_held():
+    a, b = (report(online_report, online__samples__device_memory_mib=[None, 0, top, 5.0] * 15) for top in (10.0, 20.0))
+    row = rows(a, b)['device_memory_mib']
+    assert (row.a, row.b, row.is_worse) == (10.0, 20.0, True)
+
+
 def test_what_only_one_side_has():
     a, b = report(), report(accuracy__boxes=None)
     row = rows(a, b)['ap']

@@ -107,6 +107,17 @@ def test_the_page_of_an_online_replay(tmp_path: Path):
     assert ['stale', '4'] in page.rows
 
 
+def test_a_node_that_never_answered(tmp_path: Path):
+    report = online_report()
+    report['speed'] |= {'latency_ms': {}, 'histogram': None}
+    report['online'] |= {'answered': 0, 'end_to_end_ms': None, 'age_ms': None, 'stages_ms': {}, 'throughput_hz': None}
+    report['online']['samples'] = {name: [] for name in report['online']['samples']}
+    page = written(report, tmp_path)
+    assert 'Latency' not in headings(page)
+    assert ['answers per second', '-'] in page.rows
+    assert ['answered', '0'] in page.rows
+
+
 def test_nothing_to_show_gives_a_page_without_pictures(tmp_path: Path):
     page = written(empty_report(), tmp_path)
     assert headings(page) == ['What was left out', 'Settings']
