@@ -49,6 +49,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'cluster': ['ray'],
         'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
         'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout'],
     },

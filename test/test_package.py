@@ -28,7 +28,8 @@ ROSDEP_KEYS = {
     'tqdm': 'python3-tqdm',
     'yaml': 'python3-yaml',
 }
-OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'openvino'}  # without them the node runs on PyTorch
+# Without them the node runs on PyTorch, and bags are replayed one by one.
+OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'ray'}
 WITHOUT_KEY = {
     'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',
 }  # fmt: skip

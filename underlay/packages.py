@@ -45,6 +45,7 @@ PACKAGES = {
     'psutil': 'psutil',
     'pycocotools': 'pycocotools',
     'PyYAML': 'yaml',
+    'ray': 'ray',
     'rich': 'rich',
     'rosbags': 'rosbags',
     'rosbags-image': 'rosbags.image',
