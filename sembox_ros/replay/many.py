@@ -157,7 +157,7 @@ def run_job(job: BagJob, runner: Runner, settings: Mapping[str, Any] | None = No
         settings: what `runner` gets in place of `job.settings`; a later run still compares those of the job.
 
     Returns:
-        The result. An error that is not one of ours leaves its traceback in error.txt.
+        The result. An error that only a programmer can mend leaves its traceback in error.txt.
     """
     record, failure = job.out / 'job.json', job.out / 'error.txt'
     try:
@@ -168,7 +168,7 @@ def run_job(job: BagJob, runner: Runner, settings: Mapping[str, Any] | None = No
             with contextlib.suppress(ConfigError):  # where it cannot be written, a later run does the bag again
                 write_whole(record, json.dumps(_describe(job), indent=1).encode())
         return JobResult(job, report)
-    except SemboxError as error:
+    except (SemboxError, OSError) as error:  # what a user can mend, such as a full disk
         return JobResult(job, error=first_line(error))
     except Exception as error:  # a bag that we cannot handle must not cost the others their turn
         with contextlib.suppress(OSError):

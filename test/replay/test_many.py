@@ -124,6 +124,16 @@ def test_finished_bags_are_kept_while_nothing_changed(tmp_path: Path):
     assert (changed.state, attempts(jobs[0])) == ('done', 3)
 
 
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path):
+    jobs = make_jobs(tmp_path, 'good', 'good')
+    (tmp_path / 'out').mkdir()
+    jobs[0].out.write_text('mine')
+    results = run_jobs(jobs, replay, on_result=lambda _: None)
+    assert [r.state for r in results] == ['failed', 'done']
+    assert str(jobs[0].out) in results[0].error
+    assert jobs[0].out.read_text() == 'mine'
+
+
 @pytest.mark.parametrize('damage', ['', '[]', 'null', '{"partial": null}', '{"partial"'])
 def test_a_damaged_report_is_made_anew(tmp_path: Path, damage):
     jobs = make_jobs(tmp_path, 'good')
