@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sembox_ros.evaluation.latency import summarize_ms
 from sembox_ros.replay.health import HealthReport
 from sembox_ros.replay.live import LiveRun
 
@@ -27,16 +28,15 @@ def online_section(run: LiveRun) -> dict[str, Any]:
     report before.
     """
     last = run.reports[-1] if run.reports else HealthReport()
-    answered = [frame for frame in run.frames if frame.answered_ns is not None]
     times_ns = [frame.answered_ns for frame in run.frames if frame.answered_ns is not None]
     busy = [sample for sample in run.usage if times_ns and sample.wall_ns <= max(times_ns)] or run.usage[:1]
     return {
         'rate': run.rate,
         'played': len(run.frames),
-        'answered': len(answered),
+        'answered': len(times_ns),
         'counts': last.counts,
-        'end_to_end_ms': summarize_ms([f.end_to_end_ms for f in answered if f.end_to_end_ms is not None]),
-        'age_ms': summarize_ms([f.age_ms for f in answered if f.age_ms is not None]),
+        'end_to_end_ms': latencies_ms([frame.end_to_end_ms for frame in run.frames]),
+        'age_ms': latencies_ms([frame.age_ms for frame in run.frames]),
         'stages_ms': last.stages_ms,
         'throughput_hz': throughput_hz(times_ns),
         'cpu_percent_mean': mean([sample.cpu_percent for sample in busy]),
@@ -65,12 +65,10 @@ def latest_report(reports: Sequence[HealthReport], wall_ns: int) -> HealthReport
     return next((report for report in reversed(reports) if report.recorded_ns <= wall_ns), HealthReport())
 
 
-def summarize_ms(values: Sequence[float]) -> dict[str, float] | None:
-    """p50, p95, p99, mean and max; None of nothing."""
-    if not values:
-        return None
-    p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
-    return {'p50': p50, 'p95': p95, 'p99': p99, 'mean': float(np.mean(values)), 'max': float(max(values))}
+def latencies_ms(values: Sequence[float | None]) -> dict[str, float | None]:
+    """p50, p95, p99, mean and max of those that there are; None each without any."""
+    known = [value for value in values if value is not None]
+    return {**summarize_ms(known)} if known else dict.fromkeys(('p50', 'p95', 'p99', 'mean', 'max'))
 
 
 def throughput_hz(times_ns: Sequence[int]) -> float | None:

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from example_report import online_report
 
 from sembox_ros.replay.exchange import LiveFrame
 from sembox_ros.replay.health import HealthReport
 from sembox_ros.replay.live import LiveRun
 from sembox_ros.replay.live_numbers import online_section
+from sembox_ros.replay.report_schema import check_report
 from sembox_ros.replay.usage import UsageSample
 
 MS, S = 10**6, 10**9
@@ -18,6 +20,12 @@ MS, S = 10**6, 10**9
 
 def report(at_s: float, **values: int | float) -> HealthReport:
     return HealthReport(int(at_s * S), {name: str(value) for name, value in values.items()})
+
+
+def check_section(section: dict) -> None:
+    """It fits into a report, and comes out of its file as it was."""
+    text = json.dumps({**online_report(), 'online': section}, allow_nan=False)
+    assert check_report(json.loads(text), 'report')['online'] == section
 
 
 def test_numbers_of_a_known_run():
@@ -49,14 +57,16 @@ def test_numbers_of_a_known_run():
     assert samples['t_s'] == pytest.approx([0, 1])
     assert (samples['cpu_percent'], samples['memory_mib']) == ([50.0, 1.0], [300.0, 400.0])
     assert (samples['device_memory_mib'], samples['dropped'], samples['received']) == ([0, 77], [0, 1], [0, 4])
-    json.dumps(section, allow_nan=False)
+    check_section(section)
 
 
 def test_what_was_not_measured_is_none():
     section = online_section(LiveRun(Path('bag'), 'interrupted', 1.0, [], [], []))
-    for name in ('end_to_end_ms', 'age_ms', 'throughput_hz', 'cpu_percent_mean', 'memory_mib_max'):
+    for name in ('throughput_hz', 'cpu_percent_mean', 'memory_mib_max'):
         assert section[name] is None, name
+    assert section['end_to_end_ms'] == section['age_ms'] == dict.fromkeys(('p50', 'p95', 'p99', 'mean', 'max'))
     assert section['played'] == section['answered'] == 0
     assert set(section['samples']) == {
         't_s', 'cpu_percent', 'memory_mib', 'device_memory_mib', 'received', 'processed', 'dropped', 'stale',
     }  # fmt: skip
+    check_section(section)

@@ -54,8 +54,9 @@ def write_bag(path: Path, frames: int, late_ns: int = 0) -> Path:
 def play(tmp_path: Path, tiny_checkpoint_path: Path) -> Callable[..., LiveRun]:
     """Run a bag live, on the domain of the tests."""
 
+    # An engine that is named starts sooner.
     def run(bag: Path, cameras: dict[str, str] | None = None, **options) -> LiveRun:
-        parameters = {'checkpoint': str(tiny_checkpoint_path), **options.pop('node_parameters', {})}
+        parameters = {'checkpoint': str(tiny_checkpoint_path), 'engine': 'torch', **options.pop('node_parameters', {})}
         return run_live(
             bag, cameras or {'': '/cam'}, tmp_path / 'out',
             **{'record': RECORD, 'node_parameters': parameters, 'progress': False, **options},
@@ -147,7 +148,8 @@ import sys
 from pathlib import Path
 from sembox_ros.replay.live import run_live
 bag, out, checkpoint = sys.argv[1:]
-run = run_live(Path(bag), {'': '/cam'}, Path(out), record=['/detections'], node_parameters={'checkpoint': checkpoint})
+parameters = {'checkpoint': checkpoint, 'engine': 'torch'}
+run = run_live(Path(bag), {'': '/cam'}, Path(out), record=['/detections'], node_parameters=parameters)
 print(run.partial, len(run.frames), sum(f.answered_ns is not None for f in run.frames))
 """
 
