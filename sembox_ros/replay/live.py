@@ -86,7 +86,7 @@ def run_live(
         record: absolute topics of the node to record; /diagnostics always is.
         node_parameters: parameters of the node.
         rate: 2.0 is twice as fast.
-        domain_id: ROS domain; None takes one at random.
+        domain_id: ROS domain; None takes one that nothing else on this machine uses.
         bag_name: of the recorded bag.
         messages: how many images there are, for the progress bar.
         start_timeout_s: how long the node may take to become active.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from sembox_ros.errors import SemboxError
 
 STOP_TIMEOUT_S = 10.0
+# Where the first participant of a domain on a machine is found (DDSI-RTPS, 9.6.1).
+FIRST_PORT, PORTS_PER_DOMAIN = 7410, 250
 
 
 def ros_command(module: str, args: Sequence[str]) -> list[str]:
@@ -23,7 +26,22 @@ def ros_command(module: str, args: Sequence[str]) -> list[str]:
     return [sys.executable, '-m', f'sembox_ros.ros.{module}', *args]
 
 
-@contextmanager
+def find_free_domain() -> int:
+    """A ROS domain, at random, on which nothing runs on this machine.
+
+    DDS fixes the ports of a domain, so that they tell; up to 99, none is among those that Linux gives to clients.
+
+    Raises:
+        SemboxError: all are in use.
+    """
+    for domain_id in random.SystemRandom().sample(range(1, 100), 99):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.bind(('', FIRST_PORT + PORTS_PER_DOMAIN * domain_id))
+            return domain_id
+    raise SemboxError('domain_id: expected one of 1 to 99 to be free, but all are in use on this machine; name one')
+
+
+@contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
     """SIGTERM ends the body as Ctrl-C does, so that it can end its processes.
 
@@ -44,7 +62,7 @@ class Processes:
 
     Args:
         folder: for their output, one file NAME.log each.
-        domain_id: ROS domain of all of them; None takes one at random, to keep off what else runs on this machine.
+        domain_id: ROS domain of all of them; None takes one that nothing else on this machine uses.
 
     Raises:
         SemboxError: ROS is not there.
@@ -56,7 +74,7 @@ class Processes:
                 'rclpy: expected ROS 2 in this Python, found none; source ROS 2, or use what `make` builds'
             )
         self._folder = folder
-        self.domain_id = random.SystemRandom().randrange(1, 100) if domain_id is None else domain_id
+        self.domain_id = find_free_domain() if domain_id is None else domain_id
         # Their logs are read here, so nobody's own format or buffer applies.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith('RCUTILS_')}
         self._environment = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -11,11 +12,20 @@ from pathlib import Path
 import pytest
 
 from sembox_ros.errors import SemboxError
-from sembox_ros.replay.processes import Processes, ros_command, termination_interrupts
+from sembox_ros.replay.processes import Processes, find_free_domain, ros_command, termination_interrupts
 
 
 def test_the_command_is_this_python_s():
     assert ros_command('node', ['--x']) == [sys.executable, '-m', 'sembox_ros.ros.node', '--x']
+
+
+def test_a_domain_in_use_is_not_taken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr('random.SystemRandom.sample', lambda *_: [97, 98])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as DDS may
+        other.bind(('', 7410 + 250 * 97))
+        assert find_free_domain() == 98
+    assert find_free_domain() == 97
 
 
 def test_sigterm_is_an_interrupt_inside_and_what_it_was_outside():
