@@ -1,6 +1,6 @@
 # Everything runs in .venv, which underlay/env.py builds once. PYTHON=python3.12 chooses another interpreter for it.
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint shell clean
+.PHONY: help env demo replay test test-all lint shell clean
 
 # Taken literally, also when a file name contains $: recipes see them as variables of the shell only.
 override BAG := $(value BAG)
@@ -19,6 +19,11 @@ env:  ## build the environment in .venv (at once if it is up to date)
 demo: env  ## run the demo on synthetic streets, on BAG=<bag> or on IMAGES=<folder>
 	@$(RUN) python -m sembox_ros demo $${BAG:+--bag "$$BAG"} $${IMAGES:+--images "$$IMAGES"}
 
+replay: env  ## replay BAG=<bag>, or a rendered drive of 300 frames, into replay/report
+	@if [ -z "$$BAG" ] && [ ! -f replay/drive/metadata.yaml ]; then \
+		$(RUN) python -m sembox_ros streets --bag replay/drive --seed 1; fi
+	@$(RUN) python -m sembox_ros replay "$${BAG:-replay/drive}" --out replay/report --overwrite
+
 test: env  ## run the tests (ARGS="-k name -x" goes to pytest)
 	@$(RUN) python -m pytest -q test $(ARGS)
 
@@ -32,5 +37,5 @@ lint: env  ## check the style (ruff) and the types (mypy)
 shell: env  ## open a shell inside the environment
 	@$(RUN)
 
-clean:  ## remove .venv, caches and what demo, colcon and the tests wrote
-	rm -rf .venv demo build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove .venv, caches and what demo, replay, colcon and the tests wrote
+	rm -rf .venv demo replay build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'evaluate', 'compare', 'train', 'info', 'export', 'import-weights', 'verify-import', 'streets',
+    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'info', 'export', 'import-weights', 'verify-import', 'streets',
     'export-dataset', 'params', 'node', 'play', 'record',
 )  # fmt: skip
 

@@ -52,6 +52,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def above(self, score_threshold: float) -> Detections:
+        """Those with at least this score."""
+        keep = self.scores >= score_threshold
+        return Detections(self.boxes_xyxy[keep], self.class_ids[keep], self.scores[keep])
+
     @classmethod
     def empty(cls) -> Detections:
         """No boxes at all."""

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
-    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'page', 'data',
+    'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
     'evaluation', 'page', 'label_ids',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {

@@ -15,6 +15,15 @@ from sembox_ros.inference.predictor import Predictor
 from sembox_ros.replay.processes import ros_command
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds defaults to the help, but not those that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default in ('', False, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def run_command(
     args: list[str] | None,
     *,
@@ -27,7 +36,7 @@ def run_command(
     parser = argparse.ArgumentParser(
         prog=f'python -m sembox_ros {name}',
         description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_arguments(parser)
     options = parser.parse_intermixed_args(args)

@@ -10,7 +10,7 @@ from sembox_ros.data.datasets import DATASETS
 from sembox_ros.errors import ConfigError
 
 
-def add_dataset_arguments(parser: argparse.ArgumentParser, *, split: str | None = None) -> None:
+def add_dataset_arguments(parser: argparse._ActionsContainer, *, split: str | None = None) -> None:
     """The options that `dataset_options` reads; `split` is the default of --split."""
     parser.add_argument('--dataset', default='cityscapes', choices=sorted(DATASETS), help='kind of dataset')
     parser.add_argument('--root', help='its folder')

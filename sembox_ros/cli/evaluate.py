@@ -22,12 +22,12 @@ from sembox_ros.cli.common import (
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
 from sembox_ros.data.datasets import load_dataset
-from sembox_ros.label_ids import label_id_table
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import scores_table, sizes_line
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.label_ids import label_id_table
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.media import write_image
 from sembox_ros.types import Scene

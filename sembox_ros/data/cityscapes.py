@@ -10,9 +10,9 @@ import numpy as np
 
 from sembox_ros.data.files import check_option, first_of
 from sembox_ros.data.image_files import check_size, read_ids, read_rgb
-from sembox_ros.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.label_tables import CITYSCAPES_CATEGORY_IDS
 from sembox_ros.labels import IGNORE_ID, SceneLabels, load_scene_labels
 

@@ -16,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sembox_ros.label_ids import LABEL_IDS, label_id_table
 from sembox_ros.errors import DatasetError
+from sembox_ros.label_ids import LABEL_IDS, label_id_table
 from sembox_ros.labels import CITYSCAPES_19, IGNORE_ID
 
 UNLABELED_ID = 0

@@ -14,8 +14,8 @@ import numpy as np
 
 from sembox_ros.data.files import check_option, first_of, list_folder, require_files
 from sembox_ros.data.image_files import check_size, read_ids, read_rgb
-from sembox_ros.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.data.sample import Sample
+from sembox_ros.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.labels import (
     CITYSCAPES_THINGS_8,
     COCO_90,

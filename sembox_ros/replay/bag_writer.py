@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -189,46 +190,42 @@ class SceneBagWriter:
 
 
 def merge_bags(parts: Sequence[Path], path: Path) -> None:
-    """Make one bag of several by moving their files; if it was interrupted, calling it again completes it.
+    """Make one bag of several, whose files it shares (hard links, where the file system has them); the parts stay.
 
     Args:
-        parts: folders of finished bags of one mcap file each, in order and on the file system of `path`; they vanish.
-        path: folder of the new bag.
+        parts: folders of finished bags of one mcap file each, in order and on the file system of `path`.
+        path: folder of the new bag; replaces what is there.
 
     Raises:
-        DatasetError: a part is not there or not finished, `path` is a bag already, or a file cannot be moved.
+        DatasetError: a part is not there or not finished, or a file cannot be written.
     """
+    if not parts:
+        raise DatasetError(f'bag: {path}: expected at least one part')
+    infos = [_read_info(part) for part in parts]  # before anything is written: an unfinished part has none
     try:
-        if (path / METADATA).is_file():
-            left = [part for part in parts if list(part.glob('*.mcap'))]
-            if left:
-                raise DatasetError(f'bag: {path} exists already; {left[0]} was not added to it')
-        else:
-            _move_parts(parts, path)
-        for part in parts:
-            shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        for index, (part, info) in enumerate(zip(parts, infos, strict=True)):
+            name = f'{path.name}_{index}.mcap'
+            _share(part / info['relative_file_paths'][0], path / name)
+            info['relative_file_paths'] = [name]
+            info['files'][0]['path'] = name
+        text = yaml.safe_dump({_INFO: _merge_infos(infos)}, sort_keys=False, default_flow_style=False)
+        unfinished = path / f'{METADATA}.part'
+        unfinished.write_text(text, 'utf-8')
+        unfinished.replace(path / METADATA)
     except OSError as error:
         raise DatasetError(f'bag: {path} cannot be written: {error.strerror or error}') from error
 
 
-def _move_parts(parts: Sequence[Path], path: Path) -> None:
-    if not parts:
-        raise DatasetError(f'bag: {path}: expected at least one part')
-    infos = [_read_info(part) for part in parts]  # before anything is moved: an unfinished part has none
-    path.mkdir(parents=True, exist_ok=True)
-    for index, (part, info) in enumerate(zip(parts, infos, strict=True)):
-        name = f'{path.name}_{index}.mcap'
-        source = part / info['relative_file_paths'][0]
-        if source.exists():
-            source.replace(path / name)
-        elif not (path / name).exists():
-            raise DatasetError(f'bag: {source} is missing')
-        info['relative_file_paths'] = [name]
-        info['files'][0]['path'] = name
-    text = yaml.safe_dump({_INFO: _merge_infos(infos)}, sort_keys=False, default_flow_style=False)
-    unfinished = path / f'{METADATA}.part'
-    unfinished.write_text(text, 'utf-8')
-    unfinished.replace(path / METADATA)
+def _share(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _read_info(part: Path) -> dict[str, Any]:

@@ -238,6 +238,16 @@ class BagReader:
                 yield self._decode(connection, received_ns, raw)
         self.lost = max(0, self.announced.total() - count)
 
+    def messages_between(self, start_ns: int, stop_ns: int) -> Iterator[BagMessage]:
+        """The messages recorded from `start_ns` to before `stop_ns`, up to the first damage among them."""
+        if not self._connections:
+            return
+        try:
+            for found in self._reader.messages(connections=self._connections, start=start_ns, stop=stop_ns):
+                yield self._decode(*found)
+        except Exception as error:  # see open_bag
+            self.damage = self.damage or shorten(error)
+
     def _decode(self, connection: Connection, received_ns: int, raw: bytes) -> BagMessage:
         try:
             message = self._reader.deserialize(raw, connection.msgtype)

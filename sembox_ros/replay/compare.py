@@ -286,9 +286,9 @@ def _warnings(a: Report, b: Report) -> Iterator[str]:
     for name, what in (('semantic', 'masks'), ('detection', 'boxes')):
         if a['labels'][name] != b['labels'][name]:
             yield f'different classes of the {what}'
-    thresholds = [report['network']['score_threshold'] for report in (a, b)]
+    thresholds = [report['network']['graded_score_threshold'] for report in (a, b)]
     if thresholds[0] != thresholds[1] and all(_at('accuracy.boxes.ap')(report) is not None for report in (a, b)):
-        yield f'AP depends on the score threshold: A {thresholds[0]:g}, B {thresholds[1]:g}'
+        yield f'AP depends on the least score that is graded: A {thresholds[0]:g}, B {thresholds[1]:g}'
     for letter, report in (('A', a), ('B', b)):
         if report['partial'] is not None:
             yield f'{letter} is partial: {report["partial"] or "not the whole bag"}'

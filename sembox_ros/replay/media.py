@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -132,10 +132,12 @@ class VideoWriter:
     Args:
         path: file to write.
         rate_hz: frames per second.
+        preset: of x264, how much time is given to make the file small.
     """
 
-    def __init__(self, path: Path, rate_hz: float) -> None:
+    def __init__(self, path: Path, rate_hz: float, *, preset: str = 'medium') -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._preset = preset
         self._rate = Fraction(rate_hz).limit_denominator(1000)
         self._container = av.open(str(path), 'w', options={'movflags': 'faststart'})
         self._stream: av.VideoStream | None = None
@@ -149,7 +151,8 @@ class VideoWriter:
     def write(self, image: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 rgb frame."""
         if self._stream is None:
-            self._stream = self._container.add_stream('libx264', rate=self._rate, options={'crf': '23'})
+            options = {'crf': '23', 'preset': self._preset}
+            self._stream = self._container.add_stream('libx264', rate=self._rate, options=options)
             # Colour is stored at half the resolution, so both sides must be even.
             self._stream.height, self._stream.width = (max(2, s - s % 2) for s in image.shape[:2])
             self._stream.pix_fmt = 'yuv420p'
@@ -163,6 +166,33 @@ class VideoWriter:
             for packet in self._stream.encode():
                 self._container.mux(packet)
         self._container.close()
+
+
+def join_videos(parts: Sequence[Path], path: Path) -> None:
+    """One video of several that `VideoWriter` made with the same size and rate, one after the other, not encoded again.
+
+    Raises:
+        InputError: a part cannot be read, or the result not be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        with av.open(str(path), 'w', options={'movflags': 'faststart'}) as target:
+            stream, offset = None, 0
+            for part in parts:
+                with av.open(str(part)) as source:
+                    [video] = source.streams.video
+                    stream = stream or target.add_stream_from_template(video)
+                    end = 0
+                    for packet in source.demux(video):
+                        if packet.dts is None:  # the flushing packet at the end
+                            continue
+                        end = max(end, packet.pts + packet.duration)
+                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                        packet.stream = stream
+                        target.mux(packet)
+                    offset += end
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f'{path}: the videos of the parts cannot be joined: {error}') from error
 
 
 def fit_picture(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

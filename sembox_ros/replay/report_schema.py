@@ -54,7 +54,8 @@ REPORT: dict[str, Any] = {
     'bag': {'name': str, 'duration_s': float, 'cameras': [{'name': str, 'topic': str, 'type': str, 'messages': int}]},
     'network': {
         'checkpoint': str, 'sha256': Maybe(str), 'model': str, 'trained': bool, 'device': str, 'engine': str,
-        'precision': str, 'batch': int, 'score_threshold': float, 'nms_iou_threshold': float, 'max_detections': int,
+        'precision': str, 'batch': int, 'score_threshold': float,
+        'graded_score_threshold': float, 'nms_iou_threshold': float, 'max_detections': int,
     },
     'labels': {'semantic': Maybe([str]), 'palette': Maybe([[int]]), 'detection': [str]},
     'frames': {

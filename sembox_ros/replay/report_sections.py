@@ -170,9 +170,9 @@ def _boxes(report: Mapping[str, Any]) -> Section:
     ]
     rows += [(text, percent(boxes[name])) for name, text in SIZES.items()]
     figure = plots.draw_pr_curves(accuracy['pr_curves'], boxes['ap50_per_class'])
-    threshold = report['network']['score_threshold']
+    threshold = report['network']['graded_score_threshold']
     text = (
-        f'Boxes with a score of at least {threshold:g} were kept, which is where the curves end.'
+        f'Boxes with a score of at least {threshold:g} are graded, which is where the curves end.'
         if threshold > 0
         else ''
     )

@@ -15,8 +15,8 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 
 from sembox_ros.cli import main
 from sembox_ros.cli.evaluate import PredictionWriter
-from sembox_ros.label_ids import label_id_table
 from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.label_ids import label_id_table
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels, load_scene_labels
 from sembox_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from sembox_ros.replay.media import read_image

@@ -50,7 +50,8 @@ def offline_report() -> dict[str, Any]:
         },
         'network': {
             'checkpoint': 'bundled', 'sha256': 'a1' * 32, 'model': 'sembox_b1', 'trained': True, 'device': 'cpu',
-            'engine': 'openvino', 'precision': 'fp32', 'batch': 4, 'score_threshold': 0.05, 'nms_iou_threshold': 0.5,
+            'engine': 'openvino', 'precision': 'fp32', 'batch': 4, 'score_threshold': 0.4,
+            'graded_score_threshold': 0.05, 'nms_iou_threshold': 0.5,
             'max_detections': 100,
         },
         'labels': {

@@ -108,7 +108,7 @@ def test_classes_that_changed_come_largest_first_and_are_judged_on_demand():
 def test_it_warns_of_what_cannot_be_compared():
     b = report(
         online_report, bag__name='other', frames__in_bag=200, accuracy__truth='folder', partial='disk full',
-        network__trained=False, network__score_threshold=0.3, labels__detection=['car'],
+        network__trained=False, network__graded_score_threshold=0.3, labels__detection=['car'],
     )  # fmt: skip
     assert compare_reports(report(), b, {}).warnings == [
         'A ran offline, B online: their latencies are of other things',
@@ -117,7 +117,7 @@ def test_it_warns_of_what_cannot_be_compared():
         'different numbers of processed frames: A 296, B 248',
         "different ground truth: A 'topics of the bag', B 'folder'",
         'different classes of the boxes',
-        'AP depends on the score threshold: A 0.05, B 0.3',
+        'AP depends on the least score that is graded: A 0.05, B 0.3',
         'B is partial: disk full',
         'B has UNTRAINED weights',
     ]

@@ -1,0 +1,230 @@
+"""What a replay has done so far, on disk: parts, each of which is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sembox_ros.draw import colorize, draw_overlay
+from sembox_ros.errors import DatasetError, InputError
+from sembox_ros.labels import SceneLabels
+from sembox_ros.replay.bag_writer import SceneBagWriter
+from sembox_ros.replay.bags import read_bag
+from sembox_ros.replay.frames import Frame
+from sembox_ros.replay.media import VideoWriter
+from sembox_ros.replay.scene_messages import view_image
+from sembox_ros.types import Detections, Scene
+
+MASK_TOPIC = 'segmentation/mask'
+BAG, RECORDS = 'bag', 'frames.jsonl'  # names inside of a part
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One frame of a replay, as it is remembered.
+
+    Attributes:
+        index: its number among the image messages of the input.
+        camera: name of its camera.
+        stamp_ns: its header's stamp.
+        received_ns: when its image was recorded.
+        problem: why it was skipped; empty for one that was processed.
+        timings_ms: stage -> milliseconds of this frame; of a batch, its share.
+        boxes: rows x0, y0, x1, y1, class id, score of all boxes, also of those below the threshold of the outputs.
+        confidence: counts of the mask's confidences in 20 bins, None where they were not computed.
+        size_hw: height and width of the image.
+        answered_ns: when the answer to it was recorded; 0: offline, where it is recorded with the image's own time.
+    """
+
+    index: int
+    camera: str
+    stamp_ns: int
+    received_ns: int
+    problem: str = ''
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    boxes: Sequence[Sequence[float]] = ()
+    confidence: Sequence[int] | None = None
+    size_hw: tuple[int, int] = (0, 0)
+    answered_ns: int = 0
+
+    def scene(self, semantic: np.ndarray | None) -> Scene:
+        """What was seen, with the mask that was kept elsewhere."""
+        rows = np.array(self.boxes, np.float64).reshape(-1, 6)
+        boxes = Detections(rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), rows[:, 5].astype(np.float32))
+        return Scene((self.size_hw[0], self.size_hw[1]), semantic=semantic, detections=boxes)
+
+
+def box_rows(detections: Detections) -> list[list[float]]:
+    """Rows x0, y0, x1, y1, class id, score; float32 values survive as decimal text."""
+    columns = (detections.boxes_xyxy, detections.class_ids[:, None], detections.scores[:, None])
+    return np.concatenate(columns, axis=1, dtype=np.float64).tolist()
+
+
+class PartWriter:
+    """Writes one part: a bag, a video of each camera if wanted, and the records of its frames.
+
+    Args:
+        folder: of all parts.
+        number: of this one.
+        labels: what ids mean.
+        score_threshold: least score of the boxes in the outputs.
+        outputs: `color` and `overlay` for the bag, `video`.
+        overlay_alpha: weight of the class colours in the overlay.
+        rates_hz: camera -> frame rate of its video.
+
+    Raises:
+        DatasetError: nothing can be written there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        labels: SceneLabels,
+        *,
+        score_threshold: float,
+        outputs: frozenset[str],
+        overlay_alpha: float,
+        rates_hz: Mapping[str, float],
+    ) -> None:
+        self._final = folder / f'{number:04d}'
+        self._folder = folder / f'{number:04d}.unfinished'
+        self._labels, self._threshold, self._alpha = labels, score_threshold, overlay_alpha
+        self._outputs, self._rates_hz = outputs, rates_hz
+        self._records: list[FrameRecord] = []
+        self._videos: dict[str, VideoWriter] = {}
+        with writing(self._folder):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+        self._bag = SceneBagWriter(self._folder / BAG, labels, score_threshold)
+        self._bag.__enter__()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def skip(self, frame: Frame, problem: str) -> None:
+        """Remember a frame that cannot be used, and why."""
+        self._records.append(FrameRecord(frame.index, frame.camera, frame.stamp_ns, frame.received_ns, problem))
+
+    def write(self, frame: Frame, scene: Scene, record: FrameRecord) -> None:
+        """Write what was seen in a frame.
+
+        Raises:
+            DatasetError: it cannot be written.
+        """
+        assert scene.detections is not None
+        shown = scene.detections.above(self._threshold)
+        published = Scene(scene.size_hw, scene.semantic, scene.confidence, shown)
+        color = overlay = None
+        if scene.semantic is not None and self._labels.semantic is not None and self._outputs:
+            color = colorize(scene.semantic, self._labels.semantic)
+        if self._outputs & {'overlay', 'video'}:
+            assert frame.image is not None
+            overlay = draw_overlay(frame.image, published, self._labels, alpha=self._alpha, color=color)
+        with writing(self._folder):
+            self._bag.write(
+                frame.camera,
+                frame.header,
+                frame.received_ns,
+                published,
+                color=color if 'color' in self._outputs else None,
+                overlay=overlay if 'overlay' in self._outputs else None,
+            )
+            if 'video' in self._outputs and overlay is not None:
+                self._video(frame.camera).write(overlay)
+        self._records.append(record)
+
+    def finish(self) -> None:
+        """Close everything; from now on the part is there.
+
+        Raises:
+            DatasetError: it cannot be written.
+        """
+        with writing(self._folder):
+            self._bag.__exit__(None, None, None)
+            for video in self._videos.values():
+                video.close()
+            lines = (json.dumps(asdict(record), separators=(',', ':')) for record in self._records)
+            (self._folder / RECORDS).write_text('\n'.join(lines))
+            self._folder.rename(self._final)
+
+    def abandon(self) -> None:
+        """Close the files of a part that will not be finished, and remove it."""
+        with suppress(DatasetError, OSError):
+            self._bag.__exit__(DatasetError, DatasetError(), None)
+        for video in self._videos.values():
+            with suppress(OSError, InputError):
+                video.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _video(self, camera: str) -> VideoWriter:
+        if camera not in self._videos:
+            name = f'overlay{"_" if camera else ""}{camera.replace("/", "_")}.mp4'
+            self._videos[camera] = VideoWriter(self._folder / name, self._rates_hz[camera], preset='veryfast')
+        return self._videos[camera]
+
+
+def finished_parts(folder: Path) -> list[Path]:
+    """The parts that are there, in order."""
+    return sorted(path for path in folder.glob('[0-9]*') if path.name.isdigit() and (path / RECORDS).is_file())
+
+
+def read_records(part: Path) -> list[FrameRecord]:
+    """The records of a part, in the order of the input.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    try:
+        lines = (part / RECORDS).read_text().splitlines()
+        return [FrameRecord(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise DatasetError(f'{part / RECORDS}: damaged ({error}); --overwrite begins anew') from error
+
+
+def read_part(part: Path, *, has_masks: bool) -> Iterator[tuple[FrameRecord, Scene | None]]:
+    """The frames of a part in the order of their recording; the scene is None for those that were skipped.
+
+    Args:
+        part: folder of the part.
+        has_masks: False for a network that only detects.
+
+    Raises:
+        DatasetError: a file of the part is damaged.
+    """
+    masks: dict[tuple[str, int, int], deque[np.ndarray]] = defaultdict(deque)
+    messages = (entry for entry in read_bag(part / BAG) if entry.topic.endswith(f'/{MASK_TOPIC}'))
+    for record in sorted(read_records(part), key=lambda r: (r.received_ns, r.index)):
+        if record.problem:
+            yield record, None
+            continue
+        key = (record.camera, record.stamp_ns, record.received_ns)
+        while has_masks and not masks[key]:
+            entry = next(messages, None)
+            if entry is None:
+                raise DatasetError(f'{part}: the mask of frame {record.index} is missing; --overwrite begins anew')
+            camera = entry.topic.removesuffix(f'/{MASK_TOPIC}').removeprefix('/')
+            masks[camera, entry.stamp_ns or 0, entry.received_ns].append(view_image(entry.message))
+        yield record, record.scene(masks[key].popleft() if has_masks else None)
+        if not masks[key]:
+            del masks[key]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while the body writes into one clear error.
+
+    Raises:
+        DatasetError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written: {error.strerror or error}') from error

@@ -1,0 +1,72 @@
+"""A report in a few lines, for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sembox_ros.evaluation.scores import sizes_line
+from sembox_ros.page import percent
+from sembox_ros.replay.report_schema import main_latency
+
+
+def render_text(report: Mapping[str, Any]) -> str:
+    """The report in a few lines: frames, speed, scores, steadiness, and what was left out."""
+    frames, network = report['frames'], report['network']
+    lines = []
+    if report['partial'] is not None:
+        lines.append(f'PARTIAL   {report["partial"]}')
+    if not network['trained']:
+        lines.append('UNTRAINED weights: the results say nothing')
+    skipped = sum(frames['skipped'].values())
+    lost = f', {frames["lost"]} lost in damaged parts of the bag' if frames['lost'] else ''
+    left_out = f', {skipped} skipped' if skipped else ''
+    lines.append(f'frames    {frames["processed"]} of {frames["in_bag"]}{left_out}{lost}')
+    lines += [f'          {count} x {reason}' for reason, count in list(frames['skipped'].items())[:5]]
+    stamps = [f'{count} {name}' for name, count in frames['stamps'].items() if count]
+    if stamps:
+        lines.append(f'stamps    {", ".join(stamps)}')
+    engine = f'{network["model"]} on {network["device"]} by {network["engine"]} {network["precision"]}'
+    lines.append(f'speed     {report["speed"]["frames_per_s"]:.1f} frames/s, {engine}')
+    name, latency = main_latency(report)
+    if latency:
+        values = ', '.join(f'{p} {latency[p]:.1f}' for p in ('p50', 'p95', 'p99') if latency[p] is not None)
+        lines.append(f'latency   {values} ms ({name})')
+    lines += _online_lines(report['online']) + _accuracy_lines(report['accuracy'])
+    lines += _stability_lines(report['stability'])
+    if report['outputs_sha256'] is not None:
+        lines.append(f'outputs   sha256 {report["outputs_sha256"][:16]}')
+    return '\n'.join(lines)
+
+
+def _online_lines(online: Mapping[str, Any] | None) -> list[str]:
+    if online is None:
+        return []
+    counts = ', '.join(f'{name} {count}' for name, count in online['counts'].items() if count)
+    return [f'node      played {online["played"]}, answered {online["answered"]}; {counts}']
+
+
+def _accuracy_lines(accuracy: Mapping[str, Any] | None) -> list[str]:
+    if accuracy is None:
+        return []
+    scores = []
+    if accuracy['semantic'] is not None:
+        scores.append(f'mIoU {percent(accuracy["semantic"]["miou"])}')
+    if accuracy['boxes'] is not None:
+        scores += [f'{title} {percent(accuracy["boxes"][key])}' for title, key in (('AP', 'ap'), ('AP50', 'ap50'))]
+    lines = [f'accuracy  {", ".join(scores)} (percent) against {accuracy["truth"]}'] if scores else []
+    if accuracy['boxes'] is not None:
+        lines.append(f'          {sizes_line(accuracy["boxes"])}')
+    return lines + [f'          {note}' for note in accuracy['notes']]
+
+
+def _stability_lines(stability: Mapping[str, Any] | None) -> list[str]:
+    if stability is None:
+        return []
+    titles = {
+        'mask_agreement': 'masks agree with the frame before',
+        'mask_flicker': 'pixels flicker',
+        'box_flicker': 'boxes flicker',
+    }
+    values = [f'{title} {percent(stability[name])}' for name, title in titles.items() if stability[name] is not None]
+    return [f'steadiness {", ".join(values)} (percent)'] if values else []

@@ -1,0 +1,386 @@
+"""One bag from beginning to end: its frames through the network, then the report, and the outputs side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sembox_ros import __version__
+from sembox_ros.config import DetectionConfig
+from sembox_ros.errors import DatasetError
+from sembox_ros.inference.graphs import network_key
+from sembox_ros.inference.predictor import Predictor
+from sembox_ros.labels import SceneLabels
+from sembox_ros.replay.bag_writer import merge_bags, topic_of
+from sembox_ros.replay.bags import BagReader, ImageTopic, camera_names, choose_image_topics
+from sembox_ros.replay.drive import TRUTH_DETECTIONS, TRUTH_MASK
+from sembox_ros.replay.exports import Exporter
+from sembox_ros.replay.folder import ReplayFolder
+from sembox_ros.replay.frames import FrameReader
+from sembox_ros.replay.gallery import write_worst
+from sembox_ros.replay.grading import ReplayGrader, write_rows
+from sembox_ros.replay.media import join_videos
+from sembox_ros.replay.offline import Writer, replay_frames
+from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, writing
+from sembox_ros.replay.report import write_report
+from sembox_ros.replay.truth import BagTruth, TruthSource
+
+OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco')
+ALL_BOXES = 0.05  # least score of boxes that are graded: the threshold of the outputs would cut the curve of AP
+MIN_RATE_HZ, MAX_RATE_HZ = 1.0, 60.0
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """How a bag is replayed.
+
+    Attributes:
+        topics: image topics; empty: the only one, ('all',): every one.
+        truth_topics: topics of masks and boxes that are known; empty: those below `ground_truth`.
+        detection: thresholds; the score's is that of the outputs, AP counts boxes from 0.05 on.
+        batch: frames per run of the network.
+        save: outputs beside masks and boxes, of `OUTPUTS`.
+        confidence: also write the confidence of every pixel.
+        overlay_alpha: weight of the class colours in the overlay.
+        overwrite: begin anew where the same folder holds a replay.
+        checkpoint_name: what the report calls the checkpoint.
+    """
+
+    topics: tuple[str, ...] = ()
+    truth_topics: tuple[str, ...] = ()
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    batch: int = 4
+    save: tuple[str, ...] = ('color', 'overlay', 'video')
+    confidence: bool = False
+    overlay_alpha: float = 0.5
+    overwrite: bool = False
+    checkpoint_name: str = 'bundled'
+
+    @property
+    def graded_score_threshold(self) -> float:
+        """Least score of the boxes that an offline replay grades."""
+        return min(ALL_BOXES, self.detection.score_threshold)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A bag and what of it is replayed.
+
+    Attributes:
+        path: the bag.
+        cameras: camera -> its image topic.
+        start_ns: when its first message was recorded.
+        duration_s: from the first to the last message.
+    """
+
+    path: Path
+    cameras: Mapping[str, ImageTopic]
+    start_ns: int
+    duration_s: float
+
+    @property
+    def messages(self) -> int:
+        """Images that the bag announces."""
+        return sum(topic.messages for topic in self.cameras.values())
+
+    @property
+    def rates_hz(self) -> dict[str, float]:
+        """Camera -> frame rate of a video of its images."""
+        seconds = max(self.duration_s, 1e-3)
+        return {
+            name: min(MAX_RATE_HZ, max(MIN_RATE_HZ, (topic.messages - 1) / seconds))
+            for name, topic in self.cameras.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Section `bag` of the report."""
+        cameras = [
+            {'name': name, 'topic': topic.name, 'type': topic.type, 'messages': topic.messages}
+            for name, topic in self.cameras.items()
+        ]
+        return {'name': self.path.resolve().name, 'duration_s': round(self.duration_s, 3), 'cameras': cameras}
+
+
+def open_input(path: Path, topics: tuple[str, ...]) -> Input:
+    """Look into a bag.
+
+    Raises:
+        DatasetError: it cannot be read, or the choice of its image topics is not clear.
+    """
+    chosen = choose_image_topics(path, topics)
+    with BagReader(path, [topic.name for topic in chosen]) as reader:
+        start_ns, duration_s = reader.start_ns, reader.duration_s
+    cameras = dict(zip(camera_names([topic.name for topic in chosen]), chosen, strict=True))
+    return Input(path, cameras, start_ns, duration_s)
+
+
+def find_truth(source: Input, topics: tuple[str, ...], labels: SceneLabels, folder: Path) -> BagTruth | None:
+    """The truth that the bag itself has; None if it has none.
+
+    Args:
+        source: the bag.
+        topics: of masks and boxes; empty: `ground_truth/segmentation/mask` and `ground_truth/detections`, below the
+            camera's name where there are several.
+        labels: what ids mean where the bag does not say it.
+        folder: for a temporary file.
+
+    Raises:
+        DatasetError: a named topic is not there, or belongs to no camera.
+    """
+    with BagReader(source.path) as reader:
+        there = set(reader.announced)
+    if not topics:
+        found = {
+            topic: camera
+            for camera in source.cameras
+            for name in (TRUTH_MASK, TRUTH_DETECTIONS)
+            if (topic := topic_of(camera, name)) in there
+        }
+        return BagTruth(found, labels, folder) if found else None
+    found = {}
+    for topic in topics:
+        if topic not in there:
+            raise DatasetError(f"truth: the bag has no topic '{topic}'; there is: {', '.join(sorted(there))}")
+        owners = [camera for camera in source.cameras if not camera or topic.startswith(f'/{camera}/')]
+        if len(owners) != 1:
+            names = ', '.join(source.cameras)
+            raise DatasetError(f"truth: '{topic}' belongs to none of the cameras {names} by its name")
+        found[topic] = owners[0]
+    return BagTruth(found, labels, folder)
+
+
+def replay_bag(
+    source: Input,
+    out: Path,
+    predictor: Predictor,
+    options: ReplayOptions,
+    *,
+    truth: TruthSource | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Replay a bag offline; goes on where an interrupted replay of the same settings stopped.
+
+    Args:
+        source: the bag.
+        out: folder of the results.
+        predictor: the network.
+        options: how.
+        truth: what is known of the images; None: what the bag itself says.
+        progress: show progress bars.
+
+    Returns:
+        The report. One that is finished already is returned as it is.
+
+    Raises:
+        ConfigError: `out` holds something else.
+        DatasetError: the bag cannot be read, or the results not be written; what was finished before is kept.
+        KeyboardInterrupt: after the report of what was seen so far has been written.
+    """
+    folder = ReplayFolder(out, _identity(source, predictor, options, truth), overwrite=options.overwrite)
+    finished = folder.finished_report()
+    if finished is not None:
+        return finished
+    start = time.monotonic()
+    known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
+    partial, lost, failure = None, 0, None
+    try:
+        in_bag = known if isinstance(known, BagTruth) else None
+        lost = _run_network(source, folder, predictor, options, in_bag, progress)
+    except (KeyboardInterrupt, DatasetError) as error:
+        failure = error
+        partial = 'interrupted' if isinstance(error, KeyboardInterrupt) else str(error)
+    seconds = time.monotonic() - start
+    try:
+        report = _finish(source, folder, predictor, options, known, partial, lost, seconds, progress)
+    except DatasetError:
+        if failure is None:
+            raise
+        raise failure from None  # a full disk takes no report either
+    if failure is not None:
+        raise failure
+    return report
+
+
+def _identity(
+    source: Input, predictor: Predictor, options: ReplayOptions, truth: TruthSource | None
+) -> dict[str, Any]:
+    """Everything that the results depend on."""
+    settings = dataclasses.asdict(options)
+    del settings['overwrite'], settings['topics'], settings['checkpoint_name']
+    return {
+        'bag': {**source.describe(), 'start_ns': source.start_ns},
+        'network': network_key(predictor.checkpoint),
+        'engine': f'{predictor.engine.name} {predictor.engine.precision} on {predictor.device.type}',
+        'truth': None if truth is None else truth.description,
+        **settings,
+    }
+
+
+def _run_network(
+    source: Input,
+    folder: ReplayFolder,
+    predictor: Predictor,
+    options: ReplayOptions,
+    truth: BagTruth | None,
+    progress: bool,
+) -> int:
+    """Send the frames that are not done yet through the network; returns the messages lost in damaged parts."""
+    outputs = frozenset(options.save) & {'color', 'overlay', 'video'}
+
+    def create_part(number: int) -> PartWriter:
+        return PartWriter(
+            folder.parts,
+            number,
+            predictor.labels,
+            score_threshold=options.detection.score_threshold,
+            outputs=outputs,
+            overlay_alpha=options.overlay_alpha,
+            rates_hz=source.rates_hz,
+        )
+
+    done, hidden = folder.done_frames, None if progress else True
+    height, width = predictor.checkpoint.input.size_hw
+    # The first run of a network is slow (memory, kernel choice), which is not what a replay is to measure.
+    predictor.predict([np.zeros((height, width, 3), np.uint8)] * options.batch)
+    bar = tqdm(total=source.messages, initial=done, unit='frame', desc='replay', disable=hidden)
+    topics = {topic.name: camera for camera, topic in source.cameras.items()}
+    with bar, FrameReader(source.path, topics, truth=truth, first=folder.done_frames) as reader:
+        replay_frames(
+            reader,
+            predictor,
+            Writer(create_part, folder.done_parts, bar.update),
+            detection=dataclasses.replace(options.detection, score_threshold=options.graded_score_threshold),
+            batch=options.batch,
+            with_confidence=options.confidence,
+        )
+        return reader.lost
+
+
+def _finish(
+    source: Input,
+    folder: ReplayFolder,
+    predictor: Predictor,
+    options: ReplayOptions,
+    truth: TruthSource | None,
+    partial: str | None,
+    lost: int,
+    seconds: float,
+    progress: bool,
+) -> dict[str, Any]:
+    """Grade the finished parts, put their outputs together and write the report."""
+    parts = finished_parts(folder.parts)
+    labels = predictor.labels
+    grader = ReplayGrader(
+        labels,
+        truth,
+        score_threshold=options.detection.score_threshold,
+        start_ns=source.start_ns,
+        duration_s=source.duration_s,
+    )
+    exporter = Exporter(folder.path, labels, truth, frozenset(options.save))
+    bar = tqdm(total=source.messages, unit='frame', desc='grading', disable=None if progress else True)
+    with bar:
+        for part in parts:
+            for record, scene in read_part(part, has_masks=labels.semantic is not None):
+                grader.add(record, scene)
+                exporter.add(record, scene)
+                bar.update()
+    with writing(folder.path):
+        exporter.finish()
+        if parts:
+            merge_bags([part / BAG for part in parts], folder.path / BAG)
+        for name in sorted({file.name for part in parts for file in part.glob('*.mp4')}):
+            join_videos([part / name for part in parts if (part / name).is_file()], folder.path / name)
+        report = {
+            **head(
+                'offline',
+                source,
+                predictor,
+                options,
+                graded_score_threshold=options.graded_score_threshold,
+                partial=partial,
+            ),
+            'frames': grader.frames(source.messages, lost),
+            'outputs_sha256': grader.digest(),
+            'speed': speed(grader, seconds),
+            **findings(grader),
+            'online': None,
+            'worst': write_worst(source.path, source.cameras, folder.path / BAG, folder.path, grader, truth),
+        }
+        write_tables(grader, folder.path)
+        write_report(report, folder.path)
+    if partial is None:
+        folder.remove_parts()
+    return report
+
+
+def head(
+    mode: str,
+    source: Input,
+    predictor: Predictor,
+    options: ReplayOptions,
+    *,
+    graded_score_threshold: float,
+    partial: str | None,
+) -> dict[str, Any]:
+    """The sections of a report that say what was replayed by what."""
+    checkpoint, labels = predictor.checkpoint, predictor.labels
+    return {
+        'schema': 'sembox_ros/replay_report',
+        'version': 1,
+        'name': source.path.resolve().name,
+        'mode': mode,
+        'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'sembox_ros': __version__,
+        'partial': partial,
+        'bag': source.describe(),
+        'network': {
+            'checkpoint': options.checkpoint_name,
+            'sha256': network_key(checkpoint),
+            'model': checkpoint.config.name,
+            'trained': checkpoint.trained,
+            'device': str(predictor.device),
+            'engine': predictor.engine.name,
+            'precision': predictor.engine.precision,
+            'batch': options.batch,
+            'graded_score_threshold': graded_score_threshold,
+            **dataclasses.asdict(options.detection),
+        },
+        'labels': {
+            'semantic': list(labels.semantic.names) if labels.semantic else None,
+            'palette': [list(color) for color in labels.semantic.palette] if labels.semantic else None,
+            'detection': list(labels.detection.names),
+        },
+    }
+
+
+def speed(grader: ReplayGrader, seconds: float) -> dict[str, Any]:
+    """Section `speed` of the report."""
+    latencies, histogram = grader.latencies()
+    frames = sum(not row.problem for row in grader.rows)
+    return {
+        'seconds': round(seconds, 3),
+        'frames_per_s': round(frames / seconds, 3) if seconds > 0 else 0.0,
+        'latency_ms': latencies,
+        'histogram': histogram,
+    }
+
+
+def findings(grader: ReplayGrader) -> dict[str, Any]:
+    """The sections of a report that say how good it was."""
+    return {'accuracy': grader.accuracy(), 'stability': grader.stability(), 'timeline': grader.timeline()}
+
+
+def write_tables(grader: ReplayGrader, folder: Path) -> None:
+    """Write frames.csv and, where there is truth, grade.npz, from which several bags are graded together."""
+    write_rows(grader.rows, folder / 'frames.csv')
+    if grader.grade is not None:
+        grader.grade.save(folder / 'grade.npz')

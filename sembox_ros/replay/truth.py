@@ -1,0 +1,268 @@
+"""What is known to be in the images: from topics of the bag itself, or from a labelled dataset with stamps."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from sembox_ros.decoding import decode_mask
+from sembox_ros.errors import ConfigError, DatasetError, InputError
+from sembox_ros.labels import LABEL_SETS, LabelSet, SceneLabels
+from sembox_ros.replay.bags import BagMessage
+from sembox_ros.replay.scene_messages import read_detections, read_is_crowd
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is to be seen in one image; a part that is not known is None.
+
+    Attributes:
+        semantic: (H, W) uint8 ids of the truth's semantic label set, 255 = unlabeled.
+        boxes_xyxy: (N, 4) float32 in pixels.
+        class_ids: (N,) int64 ids of the truth's detection label set.
+        is_crowd: (N,) bool, True for what need not be found.
+        image_id: name of the image in its dataset; empty for one from a bag.
+    """
+
+    semantic: np.ndarray | None = None
+    boxes_xyxy: np.ndarray | None = None
+    class_ids: np.ndarray | None = None
+    is_crowd: np.ndarray | None = None
+    image_id: str = ''
+
+
+class TruthSource(Protocol):
+    """Where the truth about images comes from."""
+
+    @property
+    def labels(self) -> SceneLabels:
+        """What its ids mean."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Where it comes from, in words."""
+        ...
+
+    def find(self, camera: str, stamp_ns: int) -> Truth | None:
+        """The truth about a camera's image of that stamp, None where there is none."""
+        ...
+
+
+class BagTruth:
+    """Truth from topics of the bag; what was read is kept in a temporary file, so that memory does not grow with it.
+
+    Args:
+        topics: topic -> its camera, of masks (sensor_msgs/Image mono8) and boxes (vision_msgs/Detection2DArray).
+        labels: what ids mean where the bag has no LabelInfo beside a topic.
+        folder: where the temporary file goes.
+
+    Attributes:
+        damaged: messages that could not be used, reason -> count.
+    """
+
+    def __init__(self, topics: Mapping[str, str], labels: SceneLabels, folder: Path) -> None:
+        self.topics: Mapping[str, str] = MappingProxyType(dict(topics))
+        self.damaged: dict[str, int] = {}
+        self._default = labels
+        self._names: dict[str, tuple[str, ...]] = {}  # kind -> class names, from LabelInfo
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object)
+        self._places: dict[tuple[str, str, int], tuple[int, int]] = {}  # (kind, camera, stamp) -> offset, bytes
+        self._kinds = {'mask': False, 'boxes': False}
+
+    @property
+    def info_topics(self) -> dict[str, str]:
+        """Topics that may say what the ids of a truth topic mean -> mask or boxes."""
+        infos = {}
+        for topic in self.topics:
+            kind = 'boxes' if topic.endswith('detections') else 'mask'
+            folder = topic if kind == 'boxes' else topic.rpartition('/')[0]
+            infos[f'{folder}/label_info'] = kind
+        return infos
+
+    @property
+    def description(self) -> str:
+        """The topics."""
+        return f'topics {", ".join(self.topics)}'
+
+    @property
+    def labels(self) -> SceneLabels:
+        """The label sets of LabelInfo messages, else those given; without masks there is no semantic set."""
+        semantic = _label_set(self._names.get('mask'), self._default.semantic) if self._kinds['mask'] else None
+        detection = _label_set(self._names.get('boxes'), self._default.detection)
+        assert detection is not None
+        return SceneLabels.linked_by_name(semantic, detection)
+
+    def add(self, entry: BagMessage) -> None:
+        """Take one message of the bag; those of other topics and a second one of a stamp are passed over."""
+        try:
+            if entry.topic in self.info_topics:
+                self._names[self.info_topics[entry.topic]] = _class_names(entry.message)
+            elif entry.topic in self.topics:
+                self._add_truth(self.topics[entry.topic], entry)
+        except (InputError, DatasetError) as error:
+            reason = f'{entry.topic}: {error}'
+            self.damaged[reason] = self.damaged.get(reason, 0) + 1
+
+    def find(self, camera: str, stamp_ns: int) -> Truth | None:
+        """The truth about a camera's image of that stamp, None where there is none."""
+        mask, boxes = self._load('mask', camera, stamp_ns), self._load('boxes', camera, stamp_ns)
+        if mask is None and boxes is None:
+            return None
+        semantic = None
+        if mask is not None:
+            shape = np.frombuffer(mask, np.uint32, count=2)
+            semantic = np.frombuffer(mask, np.uint8, offset=8).reshape(int(shape[0]), int(shape[1]))
+        if boxes is None:
+            return Truth(semantic)
+        rows = np.frombuffer(boxes, np.float64).reshape(-1, 6)
+        return Truth(semantic, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), rows[:, 5] > 0)
+
+    def _add_truth(self, camera: str, entry: BagMessage) -> None:
+        if entry.message is None:
+            raise InputError(entry.error or 'cannot be read')
+        if entry.stamp_ns is None:
+            raise InputError('expected a message with a header')
+        if hasattr(entry.message, 'detections'):
+            found = read_detections(entry.message, self.labels.detection)
+            columns = (found.boxes_xyxy, found.class_ids[:, None], read_is_crowd(entry.message)[:, None])
+            self._keep('boxes', camera, entry.stamp_ns, np.concatenate(columns, axis=1, dtype=np.float64).tobytes())
+        else:
+            mask = decode_mask(entry.message)
+            shape = np.array(mask.shape, np.uint32).tobytes()
+            self._keep('mask', camera, entry.stamp_ns, shape + np.ascontiguousarray(mask).data)
+
+    def _keep(self, kind: str, camera: str, stamp_ns: int, data: bytes) -> None:
+        self._kinds[kind] = True
+        if (kind, camera, stamp_ns) in self._places:
+            return
+        packed = zlib.compress(data, 1)
+        self._places[kind, camera, stamp_ns] = (self._file.seek(0, 2), len(packed))
+        self._file.write(packed)
+
+    def _load(self, kind: str, camera: str, stamp_ns: int) -> bytes | None:
+        place = self._places.get((kind, camera, stamp_ns))
+        if place is None:
+            return None
+        self._file.seek(place[0])
+        return zlib.decompress(self._file.read(place[1]))
+
+
+def _class_names(message: Any) -> tuple[str, ...]:
+    """Names by id from a vision_msgs/LabelInfo."""
+    names = {int(entry.class_id): str(entry.class_name) for entry in message.class_map}
+    if sorted(names) != list(range(len(names))) or not names:
+        raise InputError(f'expected class ids 0, 1, 2 ..., got {sorted(names)[:8]}')
+    return tuple(names[index] for index in range(len(names)))
+
+
+def _label_set(names: tuple[str, ...] | None, default: LabelSet | None) -> LabelSet | None:
+    """The known label set of these names, or one of its own; the default if there are no names."""
+    if names is None or (default is not None and names == default.names):
+        return default
+    known = next((labels for labels in LABEL_SETS.values() if labels.names == names), None)
+    if known is not None:
+        return known
+    greys = np.linspace(60, 230, len(names)).astype(int).tolist()
+    return LabelSet('of the bag', names, tuple((g, g, g) for g in greys), (False,) * len(names))
+
+
+class LabelledImages(Protocol):
+    """The part of a dataset (`data.sample.Dataset`) that truth needs."""
+
+    @property
+    def labels(self) -> SceneLabels:
+        """What its ids mean."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """The name of each image, in order."""
+        ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+class DatasetTruth:
+    """Truth from a labelled dataset whose images are known by their stamps.
+
+    Args:
+        dataset: the labelled images.
+        description: what it is, in words.
+        stamps: csv file with the columns image_id and stamp_ns; without one, image ids must hold their stamps: 16 to
+            19 digits of nanoseconds, or seconds and nine digits of nanoseconds (`camera_1700000000_200000000`).
+        tolerance_ns: how far the stamp of a frame may be from that of its image.
+
+    Raises:
+        DatasetError: the file cannot be used, or no image id holds a stamp.
+    """
+
+    def __init__(
+        self, dataset: LabelledImages, description: str, *, stamps: Path | None = None, tolerance_ns: int = 1_000_000
+    ) -> None:
+        self._dataset, self.description, self._tolerance_ns = dataset, description, tolerance_ns
+        ids = list(dataset.image_ids)
+        if stamps is not None:
+            found = read_stamps(stamps)
+        else:
+            found = {i: stamp for i in ids if (stamp := stamp_in_name(i)) is not None}
+        pairs = sorted((found[image_id], index) for index, image_id in enumerate(ids) if image_id in found)
+        if not pairs:
+            raise DatasetError(
+                f"truth: none of the {len(ids)} images of {description} has a stamp; expected names such as "
+                f"'front_1700000000_200000000' or '1700000000200000000', or --truth-stamps CSV with image_id,stamp_ns"
+            )
+        self._stamps = np.array([stamp for stamp, _ in pairs], np.int64)
+        self._indices = [index for _, index in pairs]
+
+    @property
+    def labels(self) -> SceneLabels:
+        """What its ids mean."""
+        return self._dataset.labels
+
+    def find(self, camera: str, stamp_ns: int) -> Truth | None:  # noqa: ARG002 (one dataset serves all cameras)
+        """The truth about the image whose stamp is nearest, None if it is too far."""
+        right = int(np.searchsorted(self._stamps, stamp_ns))
+        near = [i for i in (right - 1, right) if 0 <= i < len(self._stamps)]
+        best = min(near, key=lambda i: abs(int(self._stamps[i]) - stamp_ns))
+        if abs(int(self._stamps[best]) - stamp_ns) > self._tolerance_ns:
+            return None
+        sample = self._dataset[self._indices[best]]
+        return Truth(sample.semantic, sample.boxes_xyxy, sample.class_ids, sample.is_crowd, sample.image_id)
+
+
+_STAMP = re.compile(r'(?<!\d)(?:(?P<s>\d{1,10})[_.-](?P<ns>\d{9})|(?P<all>\d{16,19}))(?!\d)')
+
+
+def stamp_in_name(name: str) -> int | None:
+    """The stamp in nanoseconds that a file name holds, the last one if there are several; None without any."""
+    found = None
+    for match in _STAMP.finditer(name):
+        found = int(match['all']) if match['all'] else int(match['s']) * 10**9 + int(match['ns'])
+    return found
+
+
+def read_stamps(path: Path) -> dict[str, int]:
+    """Image id -> stamp in nanoseconds, from a csv file with these two columns.
+
+    Raises:
+        ConfigError: there is no such file, a column is missing, or a stamp is no whole number.
+    """
+    try:
+        with path.open(encoding='utf-8', newline='') as file:
+            rows = csv.DictReader(file)
+            missing = {'image_id', 'stamp_ns'} - set(rows.fieldnames or ())
+            if missing:
+                raise ConfigError(f'{path}: expected the columns image_id and stamp_ns, {min(missing)} is missing')
+            return {row['image_id']: int(row['stamp_ns']) for row in rows}
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
+        raise ConfigError(f'{path}: expected csv with image_id,stamp_ns in whole nanoseconds: {error}') from error
