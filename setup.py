@@ -6,8 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'info', 'export', 'import-weights', 'verify-import', 'streets',
-    'export-dataset', 'params', 'node', 'play', 'record',
+    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'info', 'export', 'import-weights', 'verify-import',
+    'streets', 'export-dataset', 'params', 'node', 'play', 'record',
 )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ setup(
         'efficientnet_pytorch',
         'Jinja2',
         'lightning-fabric',
+        'lz4',
         'matplotlib',
         'numpy',
         'omegaconf',

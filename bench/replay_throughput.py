@@ -2,7 +2,8 @@
 
 A drive is rendered (distinct frames, repeated with stamps of their own) and written as a bag of 512x1024 rgb8 images.
 The plain loop is `engine(tensor)` over tensors that were read, decoded and preprocessed beforehand, and throws the
-output away: once one image at a time, once in the batches that the replay uses. The replay reads, decodes, preprocesses
+output away: once one image at a time, once in the batches that the replay uses. The loop over the predictor adds
+pre- and postprocessing of images that are in memory. The replay reads, decodes, preprocesses
 and postprocesses, writes a bag of masks and boxes, grades against the truth of the bag and writes the report.
 
     python3 underlay/env.py run -- python bench/replay_throughput.py --frames 120 --rounds 3
@@ -84,6 +85,20 @@ def plain_loop(predictor: Predictor, bag: Path, batch: int) -> Candidate:
     return run
 
 
+def predictor_loop(predictor: Predictor, bag: Path) -> Candidate:
+    """What a script would do: one image after the other through the predictor, images in memory, results thrown away."""
+    with FrameReader(bag, {'/camera/image_raw': ''}) as reader:
+        images = [frame.image for frame in reader]
+
+    def run() -> Sample:
+        start = time.perf_counter()
+        for image in images:
+            predictor.predict([image], outputs=('semantic', 'detections'))
+        return {'frames_per_s': len(images) / (time.perf_counter() - start)}
+
+    return run
+
+
 def whole_replay(predictor: Predictor, bag: Path, save: tuple[str, ...]) -> Candidate:
     """The replay with report, into a folder that is removed again."""
 
@@ -114,6 +129,7 @@ def measure_throughput(options: argparse.Namespace, bag: Path, section: Section)
         section.notes.append(f'{name}: {predictor.engine.name} {predictor.engine.precision}')
         candidates[f'{name}, plain loop, one image'] = plain_loop(predictor, bag, 1)
         candidates[f'{name}, plain loop, batches of {BATCH}'] = plain_loop(predictor, bag, BATCH)
+        candidates[f'{name}, loop over the predictor'] = predictor_loop(predictor, bag)
         candidates[f'{name}, replay'] = whole_replay(predictor, bag, ())
         candidates[f'{name}, replay with colours, overlay, video'] = whole_replay(
             predictor, bag, ('color', 'overlay', 'video')

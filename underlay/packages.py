@@ -33,6 +33,7 @@ PACKAGES = {
     'efficientnet_pytorch': 'efficientnet_pytorch',
     'Jinja2': 'jinja2',
     'lightning-fabric': 'lightning_fabric',
+    'lz4': 'lz4',
     'matplotlib': 'matplotlib',
     'numpy': 'numpy',
     'omegaconf': 'omegaconf',

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -218,15 +218,33 @@ def _match(
     parts = [np.zeros(0, _MATCHED_BOX)]
     for key in sorted(evaluation._gts.keys() | evaluation._dts.keys()):
         _, class_id = key
-        evaluation.ious[key] = evaluation.computeIoU(*key)
-        areas = [evaluation.evaluateImg(*key, area, MAX_DETECTIONS) for area in evaluation.params.areaRng]
-        objects[class_id] = [np.count_nonzero(matches['gtIgnore'] == 0) for matches in areas]
-        part = np.zeros(len(areas[0]['dtScores']), _MATCHED_BOX)
-        part['class_id'], part['score'] = class_id, areas[0]['dtScores']
-        flags = np.array([[matches[name] for matches in areas] for name in ('dtMatches', 'dtIgnore')], np.bool_)
+        overlaps = np.array(evaluation.computeIoU(*key))  # (boxes, objects); empty if one side is
+        boxes = sorted(evaluation._dts[key], key=lambda box: -box['score'])[:MAX_DETECTIONS]  # the order of the rows
+        flags = np.zeros((*_FLAGS_SHAPE, len(boxes)), np.bool_)
+        flags[1] = _outside([box['area'] for box in boxes], evaluation.params.areaRng)[:, None]
+        # Most boxes touch no object of their class; without them COCOeval's loops are several times as fast.
+        best = overlaps.max(axis=1) if overlaps.size else np.zeros(len(boxes))
+        near = np.flatnonzero(best >= IOU_THRESHOLDS[0])
+        evaluation._dts[key] = [boxes[i] for i in near]
+        evaluation.ious[key] = overlaps[near] if len(near) else []
+        for area, limits in enumerate(evaluation.params.areaRng):
+            matches = evaluation.evaluateImg(*key, limits, MAX_DETECTIONS)
+            if matches is None:  # neither objects nor boxes near one
+                continue
+            objects[class_id, area] = np.count_nonzero(matches['gtIgnore'] == 0)
+            flags[0, area][:, near] = matches['dtMatches']
+            flags[1, area][:, near] = matches['dtIgnore']
+        part = np.zeros(len(boxes), _MATCHED_BOX)
+        part['class_id'], part['score'] = class_id, [box['score'] for box in boxes]
         part['flags'] = np.packbits(flags.reshape(np.prod(_FLAGS_SHAPE), -1), axis=0).T  # bits of a box side by side
         parts.append(part)
     return np.concatenate(parts), objects
+
+
+def _outside(box_areas: Sequence[float], limits: Sequence[Sequence[float]]) -> np.ndarray:
+    """(4, N) bool: which boxes are smaller or larger than each range of areas, whose ends belong to it."""
+    areas = np.array(box_areas, np.float64)
+    return np.array([(areas < low) | (areas > high) for low, high in limits])
 
 
 def _accumulate(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:

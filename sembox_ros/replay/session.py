@@ -188,6 +188,9 @@ def replay_bag(
     finished = folder.finished_report()
     if finished is not None:
         return finished
+    height, width = predictor.checkpoint.input.size_hw
+    # The first run of a network is slow (memory, kernel choice), which is not what a replay is to measure.
+    predictor.predict([np.zeros((height, width, 3), np.uint8)] * options.batch)
     start = time.monotonic()
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
     partial, lost, failure = None, 0, None
@@ -247,9 +250,6 @@ def _run_network(
         )
 
     done, hidden = folder.done_frames, None if progress else True
-    height, width = predictor.checkpoint.input.size_hw
-    # The first run of a network is slow (memory, kernel choice), which is not what a replay is to measure.
-    predictor.predict([np.zeros((height, width, 3), np.uint8)] * options.batch)
     bar = tqdm(total=source.messages, initial=done, unit='frame', desc='replay', disable=hidden)
     topics = {topic.name: camera for camera, topic in source.cameras.items()}
     with bar, FrameReader(source.path, topics, truth=truth, first=folder.done_frames) as reader:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import re
 import tempfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import lz4.frame
 import numpy as np
 
 from sembox_ros.decoding import decode_mask
@@ -145,7 +145,7 @@ class BagTruth:
         self._kinds[kind] = True
         if (kind, camera, stamp_ns) in self._places:
             return
-        packed = zlib.compress(data, 1)
+        packed = lz4.frame.compress(data)
         self._places[kind, camera, stamp_ns] = (self._file.seek(0, 2), len(packed))
         self._file.write(packed)
 
@@ -154,7 +154,7 @@ class BagTruth:
         if place is None:
             return None
         self._file.seek(place[0])
-        return zlib.decompress(self._file.read(place[1]))
+        return lz4.frame.decompress(self._file.read(place[1]))
 
 
 def _class_names(message: Any) -> tuple[str, ...]:
