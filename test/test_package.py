@@ -18,6 +18,7 @@ ROSDEP_KEYS = {
     'PIL': 'python3-pil',
     'cv2': 'python3-opencv',
     'jinja2': 'python3-jinja2',
+    'lz4': 'python3-lz4',
     'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
     'psutil': 'python3-psutil',
