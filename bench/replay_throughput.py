@@ -175,7 +175,7 @@ def main() -> int:
     section = Section(
         title=f'Replay, {what}',
         about=__doc__.split('\n\n')[1].replace('\n', ' '),
-        measures={
+        measures={} if options.memory else {
             'frames_per_s': 'frames/s, grading and report included',
             'network_phase_frames_per_s': 'frames/s until then',
             'decode_ms': 'decode, ms', 'network_ms': 'network, ms', 'write_ms': 'write, ms',
@@ -193,7 +193,8 @@ def main() -> int:
             today = datetime.date.today().isoformat()
             stem = options.out / f'{today}-{options.name}-replay-{what}'
             machine = describe_machine(count_cores())
-            print(write_report(stem, f'Replay, {today}', 'Medians over rounds.', machine, [section], complete=complete))
+            about = 'Peak resident memory of one process each.' if options.memory else 'Medians over rounds.'
+            print(write_report(stem, f'Replay, {today}', about, machine, [section], complete=complete))
     return 0
 
 
