@@ -301,11 +301,11 @@ def count_stamps(rows: Iterable[FrameRow]) -> dict[str, int]:
             counts['zero'] += 1
         elif key in seen:
             counts['duplicate'] += 1
-        elif row.stamp_ns < last.get(row.camera, 0):
+        elif row.stamp_ns < last.get(row.camera, row.stamp_ns):
             counts['backwards'] += 1
         if row.stamp_ns:
             seen.add(key)
-            last[row.camera] = max(last.get(row.camera, 0), row.stamp_ns)
+            last[row.camera] = row.stamp_ns
     return counts
 
 

@@ -12,6 +12,7 @@ from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import InputError
 from sembox_ros.evaluation.stability import count_confidence
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.replay.bag_files import shorten
 from sembox_ros.replay.frames import Frame, FrameReader
 from sembox_ros.replay.parts import FrameRecord, PartWriter, box_rows
 from sembox_ros.types import Scene
@@ -45,6 +46,7 @@ class Writer:
     ) -> None:
         self._create_part, self._number, self._progress = create_part, first_part, progress
         self._part: PartWriter | None = None
+        self._begun_s = time.monotonic()  # with the part that is being written
         self._queue: queue.Queue[Batch | None] = queue.Queue(BATCHES_WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name='replay-write', daemon=True)
@@ -87,7 +89,7 @@ class Writer:
             while (batch := self._queue.get()) is not None:
                 self._write(batch)
             if self._part is not None:
-                self._part.finish()
+                self._finish_part(self._part)
         except BaseException as error:
             self._error = error
             if self._part is not None:
@@ -101,11 +103,18 @@ class Writer:
             if scene is None:
                 self._part.skip(frame, batch.problems.get(frame.index, frame.problem))
             else:
-                self._write_frame(frame, scene, len(batch.scenes), batch.record_confidence)
+                # Images of one run of the network have its times; those of another size are a run of their own.
+                share = sum(other.timings_ms == scene.timings_ms for other in batch.scenes.values())
+                self._write_frame(frame, scene, share, batch.record_confidence)
         self._progress(len(batch.frames))
         if len(self._part) >= PART_FRAMES:
-            self._part.finish()
+            self._finish_part(self._part)
             self._part, self._number = None, self._number + 1
+
+    def _finish_part(self, part: PartWriter) -> None:
+        now_s = time.monotonic()
+        part.seconds, self._begun_s = now_s - self._begun_s, now_s
+        part.finish()
 
     def _write_frame(self, frame: Frame, scene: Scene, share: int, record_confidence: bool) -> None:
         assert self._part is not None
@@ -192,7 +201,7 @@ def _predict(
         return {frame.index: scene for frame, scene in zip(frames, scenes, strict=True)}, {}
     except (InputError, RuntimeError, MemoryError) as error:
         if len(frames) == 1:
-            return {}, {frames[0].index: str(error).splitlines()[0]}
+            return {}, {frames[0].index: shorten(error)}
     scenes_by_index: dict[int, Scene] = {}
     problems: dict[int, str] = {}
     for frame in frames:

@@ -23,7 +23,7 @@ from sembox_ros.replay.scene_messages import view_image
 from sembox_ros.types import Detections, Scene
 
 MASK_TOPIC = 'segmentation/mask'
-BAG, RECORDS = 'bag', 'frames.jsonl'  # names inside of a part
+BAG, RECORDS, SECONDS = 'bag', 'frames.jsonl', 'seconds.json'  # names inside of a part
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class PartWriter:
         score_threshold: least score of the boxes in the outputs.
         outputs: `color` and `overlay` for the bag, `video`.
         overlay_alpha: weight of the class colours in the overlay.
-        rates_hz: camera -> frame rate of its video.
+        rates_hz: camera -> frame rate of its video, of all cameras.
+
+    Attributes:
+        seconds: how long its frames took, reading and inference included; set by who knows it.
 
     Raises:
         DatasetError: nothing can be written there.
@@ -98,6 +101,7 @@ class PartWriter:
         self._folder = folder / f'{number:04d}.unfinished'
         self._labels, self._threshold, self._alpha = labels, score_threshold, overlay_alpha
         self._outputs, self._rates_hz = outputs, rates_hz
+        self.seconds = 0.0
         self._records: list[FrameRecord] = []
         self._videos: dict[str, VideoWriter] = {}
         with writing(self._folder):
@@ -153,6 +157,7 @@ class PartWriter:
                 video.close()
             lines = (json.dumps(asdict(record), separators=(',', ':')) for record in self._records)
             (self._folder / RECORDS).write_text('\n'.join(lines))
+            (self._folder / SECONDS).write_text(json.dumps(self.seconds))
             self._folder.rename(self._final)
 
     def abandon(self) -> None:
@@ -187,6 +192,18 @@ def read_records(part: Path) -> list[FrameRecord]:
         return [FrameRecord(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise DatasetError(f'{part / RECORDS}: damaged ({error}); --overwrite begins anew') from error
+
+
+def read_seconds(part: Path) -> float:
+    """How long the frames of a part took.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    try:
+        return float(json.loads((part / SECONDS).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DatasetError(f'{part / SECONDS}: damaged ({error}); --overwrite begins anew') from error
 
 
 def read_part(part: Path, *, has_masks: bool) -> Iterator[tuple[FrameRecord, Scene | None]]:

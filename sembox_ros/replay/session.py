@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from sembox_ros.replay.gallery import write_worst
 from sembox_ros.replay.grading import ReplayGrader, write_rows
 from sembox_ros.replay.media import join_videos
 from sembox_ros.replay.offline import Writer, replay_frames
-from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, writing
+from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, read_seconds, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.truth import BagTruth, TruthSource
 
@@ -191,7 +190,6 @@ def replay_bag(
     height, width = predictor.checkpoint.input.size_hw
     # The first run of a network is slow (memory, kernel choice), which is not what a replay is to measure.
     predictor.predict([np.zeros((height, width, 3), np.uint8)] * options.batch)
-    start = time.monotonic()
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
     partial, lost, failure = None, 0, None
     try:
@@ -200,9 +198,8 @@ def replay_bag(
     except (KeyboardInterrupt, DatasetError) as error:
         failure = error
         partial = 'interrupted' if isinstance(error, KeyboardInterrupt) else str(error)
-    seconds = time.monotonic() - start
     try:
-        report = _finish(source, folder, predictor, options, known, partial, lost, seconds, progress)
+        report = _finish(source, folder, predictor, options, known, partial, lost, progress)
     except DatasetError:
         if failure is None:
             raise
@@ -272,7 +269,6 @@ def _finish(
     truth: TruthSource | None,
     partial: str | None,
     lost: int,
-    seconds: float,
     progress: bool,
 ) -> dict[str, Any]:
     """Grade the finished parts, put their outputs together and write the report."""
@@ -310,7 +306,7 @@ def _finish(
             ),
             'frames': grader.frames(source.messages, lost),
             'outputs_sha256': grader.digest(),
-            'speed': speed(grader, seconds),
+            'speed': speed(grader, sum(map(read_seconds, parts))),
             **findings(grader),
             'online': None,
             'worst': write_worst(source.path, source.cameras, folder.path / BAG, folder.path, grader, truth),
