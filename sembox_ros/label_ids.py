@@ -31,6 +31,11 @@ def things_table() -> np.ndarray:
     return table
 
 
+def has_label_ids(labels: LabelSet) -> bool:
+    """True if the label set has all of Cityscapes' evaluated classes, so that its masks can be written as theirs."""
+    return set(CITYSCAPES_19.names) <= set(labels.names)
+
+
 def label_id_table(labels: LabelSet) -> np.ndarray:
     """(256,) uint8: id of the label set -> `id` in *_labelIds.png, by name; 0 (unlabeled) for all other ids.
 

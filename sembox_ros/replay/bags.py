@@ -127,6 +127,7 @@ def choose_image_topics(path: Path, topics: Sequence[str] = ()) -> list[ImageTop
 
 def _choose(path: Path, found: Sequence[ImageTopic], topics: Sequence[str], types: dict[str, str]) -> list[ImageTopic]:
     cameras = [topic for topic in found if not _NO_CAMERA.search(topic.name)]
+    cameras = [topic for topic in cameras if topic.messages] or cameras  # a silent one makes no choice unclear
     if not topics or list(topics) == ['all']:
         if not cameras:
             raise DatasetError(f"bag: {path} has no camera's image topic; topics in it: {_listed(types)}")

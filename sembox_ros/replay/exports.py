@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sembox_ros.errors import ConfigError, InputError
-from sembox_ros.label_ids import label_id_table
+from sembox_ros.label_ids import has_label_ids, label_id_table
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.media import write_image
 from sembox_ros.replay.parts import FrameRecord
@@ -50,8 +50,9 @@ class PredictionWriter:
 class Exporter:
     """Writes what `masks` and `coco` ask for, and the truth beside it where there is any.
 
-    `masks/` holds *_predLabelIds.png, and `ground_truth/` *_gtFine_labelIds.png of the same frames; `coco/` has
-    detections.json in COCO's results format, and ground_truth.json. Category ids are class id + 1.
+    `masks/` holds *_predLabelIds.png, and `ground_truth/` *_gtFine_labelIds.png of the same frames if the truth has
+    all of Cityscapes' classes; `coco/` has detections.json in COCO's results format, and ground_truth.json. Category
+    ids are class id + 1.
 
     Args:
         folder: of the replay.
@@ -67,8 +68,9 @@ class Exporter:
         self._folder, self._labels, self._truth = folder, labels, truth
         self._masks = PredictionWriter(folder / 'masks', labels.semantic) if 'masks' in save else None
         self._truth_masks: PredictionWriter | None = None
-        if self._masks is not None and truth is not None and truth.labels.semantic is not None:
-            self._truth_masks = PredictionWriter(folder / 'ground_truth', truth.labels.semantic)
+        known = None if truth is None else truth.labels.semantic
+        if self._masks is not None and known is not None and has_label_ids(known):
+            self._truth_masks = PredictionWriter(folder / 'ground_truth', known)
         self._with_coco = 'coco' in save
         self._images: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []

@@ -27,6 +27,7 @@ LEAST_BIN_S = 0.5
 LARGEST_CLASSES = 10  # in the timeline
 HISTOGRAM_BINS = 40
 WORST = 8
+MOST_REASONS = 20  # why frames were skipped, by name: a reason may hold a number that differs in each frame
 WORST_GAP_S = 1.0  # neighbours in time look alike: one of them is enough
 
 
@@ -169,7 +170,7 @@ class ReplayGrader:
         return {
             'in_bag': in_bag,
             'processed': len(self.rows) - skipped.total(),
-            'skipped': dict(skipped.most_common()),
+            'skipped': _most_common(skipped),
             'stamps': count_stamps(self.rows),
             'lost': lost,
         }
@@ -326,6 +327,13 @@ def write_rows(rows: Iterable[FrameRow], path: Path) -> None:
         for row in rows:
             values = (getattr(row, name) for name in names)
             table.writerow('' if isinstance(v, float) and math.isnan(v) else v for v in values)
+
+
+def _most_common(reasons: Counter[str]) -> dict[str, int]:
+    """The commonest reasons and how often each was one; those beyond `MOST_REASONS` count as one."""
+    shown = dict(reasons.most_common(MOST_REASONS))
+    others = reasons.total() - sum(shown.values())
+    return {**shown, 'other reasons': others} if others else shown
 
 
 def _mean(values: list[float]) -> float | None:

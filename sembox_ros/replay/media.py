@@ -169,13 +169,18 @@ class VideoWriter:
 
 
 def join_videos(parts: Sequence[Path], path: Path) -> None:
-    """One video of several that `VideoWriter` made with the same size and rate, one after the other, not encoded again.
+    """One video of several that `VideoWriter` made with the same rate, one after the other.
+
+    Those of one size are not encoded again; of different sizes, all are fitted to the first one's.
 
     Raises:
         InputError: a part cannot be read, or the result not be written.
     """
     try:
         path.unlink(missing_ok=True)
+        if len({_video_size(part) for part in parts}) > 1:
+            _encode_again(parts, path)
+            return
         with av.open(str(path), 'w', options={'movflags': 'faststart'}) as target:
             stream, offset = None, 0
             for part in parts:
@@ -193,6 +198,18 @@ def join_videos(parts: Sequence[Path], path: Path) -> None:
                     offset += end
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f'{path}: the videos of the parts cannot be joined: {error}') from error
+
+
+def _video_size(path: Path) -> tuple[int, int]:
+    with av.open(str(path)) as source:
+        return source.streams.video[0].width, source.streams.video[0].height
+
+
+def _encode_again(parts: Sequence[Path], path: Path) -> None:
+    with VideoWriter(path, VideoReader(parts[0]).rate_hz, preset='veryfast') as writer:
+        for part in parts:
+            for image in VideoReader(part):
+                writer.write(image)
 
 
 def fit_picture(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

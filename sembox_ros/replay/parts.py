@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,17 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from sembox_ros.draw import colorize, draw_overlay
-from sembox_ros.errors import DatasetError, InputError
+from sembox_ros.errors import DatasetError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bag_writer import SceneBagWriter
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.frames import Frame
-from sembox_ros.replay.media import VideoWriter
+from sembox_ros.replay.media import VideoWriter, unique_names
 from sembox_ros.replay.scene_messages import view_image
 from sembox_ros.types import Detections, Scene
 
 MASK_TOPIC = 'segmentation/mask'
 BAG, RECORDS, SECONDS = 'bag', 'frames.jsonl', 'seconds.json'  # names inside of a part
+MAX_NAME = 60  # characters of a camera's name in that of a file
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class PartWriter:
         self.seconds = 0.0
         self._records: list[FrameRecord] = []
         self._videos: dict[str, VideoWriter] = {}
+        self._video_names = dict(zip(rates_hz, video_names(rates_hz), strict=True))
         with writing(self._folder):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
@@ -162,18 +165,25 @@ class PartWriter:
 
     def abandon(self) -> None:
         """Close the files of a part that will not be finished, and remove it."""
-        with suppress(DatasetError, OSError):
+        # Why it will not be finished is what is told, whatever closing broken files raises.
+        with suppress(Exception):
             self._bag.__exit__(DatasetError, DatasetError(), None)
         for video in self._videos.values():
-            with suppress(OSError, InputError):
+            with suppress(Exception):
                 video.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _video(self, camera: str) -> VideoWriter:
         if camera not in self._videos:
-            name = f'overlay{"_" if camera else ""}{camera.replace("/", "_")}.mp4'
-            self._videos[camera] = VideoWriter(self._folder / name, self._rates_hz[camera], preset='veryfast')
+            path = self._folder / self._video_names[camera]
+            self._videos[camera] = VideoWriter(path, self._rates_hz[camera], preset='veryfast')
         return self._videos[camera]
+
+
+def video_names(cameras: Iterable[str]) -> list[str]:
+    """A file name for each camera's video, all different, whatever characters the cameras' names have."""
+    plain = (re.sub(r'[^\w-]', '_', camera)[:MAX_NAME] for camera in cameras)
+    return [f'{name}.mp4' for name in unique_names(f'overlay_{name}' if name else 'overlay' for name in plain)]
 
 
 def finished_parts(folder: Path) -> list[Path]:
@@ -222,7 +232,7 @@ def read_part(part: Path, *, has_masks: bool) -> Iterator[tuple[FrameRecord, Sce
         if record.problem:
             yield record, None
             continue
-        key = (record.camera, record.stamp_ns, record.received_ns)
+        key = (record.camera, record.stamp_ns, max(0, record.received_ns))  # as BagWriter writes it
         while has_masks and not masks[key]:
             entry = next(messages, None)
             if entry is None:

@@ -112,9 +112,11 @@ def open_input(path: Path, topics: tuple[str, ...]) -> Input:
     """Look into a bag.
 
     Raises:
-        DatasetError: it cannot be read, or the choice of its image topics is not clear.
+        DatasetError: it cannot be read, the choice of its image topics is not clear, or there are no messages on them.
     """
     chosen = choose_image_topics(path, topics)
+    if not any(topic.messages for topic in chosen):
+        raise DatasetError(f"bag: {path} has no messages on {', '.join(topic.name for topic in chosen)}")
     with BagReader(path, [topic.name for topic in chosen]) as reader:
         start_ns, duration_s = reader.start_ns, reader.duration_s
     cameras = dict(zip(camera_names([topic.name for topic in chosen]), chosen, strict=True))
@@ -216,6 +218,7 @@ def _identity(
     settings = dataclasses.asdict(options)
     del settings['overwrite'], settings['topics'], settings['checkpoint_name']
     return {
+        'sembox_ros': __version__,
         'bag': {**source.describe(), 'start_ns': source.start_ns},
         'network': network_key(predictor.checkpoint),
         'engine': f'{predictor.engine.name} {predictor.engine.precision} on {predictor.device.type}',
