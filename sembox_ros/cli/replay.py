@@ -26,7 +26,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.replay.cluster import run_jobs_on_ray
 from sembox_ros.replay.live_session import replay_bag_online
-from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs
+from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs, without_suffix
 from sembox_ros.replay.many_summary import summarize, summary_table
 from sembox_ros.replay.report_text import render_text
 from sembox_ros.replay.session import OUTPUTS, ReplayOptions, open_input, replay_bag
@@ -148,11 +148,13 @@ def replay_job(job: BagJob) -> dict[str, Any]:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The options as plain JSON, with paths that any process understands."""
+    """The options as plain JSON, with paths that any process understands; tells when the checkpoint's file changed."""
     settings = {name: value for name, value in vars(options).items() if name not in ('bags', 'out', 'cluster')}
     for name in ('truth_stamps', 'checkpoint', 'root'):
         if settings[name]:
             settings[name] = str(Path(settings[name]).resolve())
+    file = Path(settings['checkpoint'])
+    settings['checkpoint_changed_ns'] = file.stat().st_mtime_ns if file.is_file() else 0
     return settings
 
 
@@ -186,12 +188,12 @@ def run(options: argparse.Namespace) -> int:
     if options.rate <= 0:
         raise ConfigError(f'--rate: expected more than 0, got {options.rate:g}')
     named = [Path(bag) for bag in options.bags]
-    bags = find_bags(options.bags, exclude=options.out)
+    bags = find_bags(options.bags, exclude=options.out or Path('replay'))
     if options.cluster and options.online:
         raise ConfigError('--online measures one node on one machine; leave out --cluster')
     if len(bags) > 1 or options.cluster or not named[0].exists():
         return replay_many(options, bags, options.out or Path('replay'))
-    out = options.out or Path('replay') / bags[0].resolve().stem
+    out = options.out or Path('replay') / without_suffix(bags[0].resolve()).name
     predictor = load_predictor(options)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: the results say nothing; pass --checkpoint FILE', file=sys.stderr)

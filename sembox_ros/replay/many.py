@@ -89,14 +89,18 @@ def find_bags(paths: Sequence[str | Path], *, exclude: Path | None = None) -> li
     Args:
         paths: bags, folders that are searched at any depth, or patterns such as 'drives/**/*.mcap'. What is inside a
             rosbag2 folder is never a bag of its own, unless it is named alone.
-        exclude: folder that is not searched: results hold bags too.
+        exclude: folder that is not searched unless a path leads into it: results hold bags too.
 
     Raises:
         DatasetError: a path or a pattern leads to no bag.
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        bags = [b for b in _bags_at(path) if exclude is None or not b.resolve().is_relative_to(exclude.resolve())]
+        aside = exclude.resolve() if exclude is not None else None
+        if aside is None or Path(path).resolve().is_relative_to(aside):
+            bags = _bags_at(path)
+        else:
+            bags = [bag for bag in _bags_at(path) if not bag.resolve().is_relative_to(aside)]
         if not bags:
             raise DatasetError(f'bag: expected {EXPECTED}; found no bag at {path}')
         for bag in bags:
@@ -132,6 +136,11 @@ def _bags_below(path: Path) -> Iterator[Path]:
             yield from (Path(folder, name) for name in files if Path(name).suffix.lower() in BAG_SUFFIXES)
 
 
+def without_suffix(bag: Path) -> Path:
+    """The path without the ending of a bag's file; the name of a folder may have dots, as in drive_2026.11.21."""
+    return bag.with_suffix('') if bag.suffix.lower() in BAG_SUFFIXES else bag
+
+
 def plan_jobs(bags: Sequence[Path], out: Path, settings: Mapping[str, Any]) -> list[BagJob]:
     """One job per bag, each with a folder of its own directly below `out`, named after the bag's path.
 
@@ -142,8 +151,7 @@ def plan_jobs(bags: Sequence[Path], out: Path, settings: Mapping[str, Any]) -> l
     """
     whole = [Path(os.path.abspath(bag)) for bag in bags]
     base = os.path.commonpath([bag.parent for bag in whole])
-    stems = (bag.with_suffix('') if bag.suffix.lower() in BAG_SUFFIXES else bag for bag in whole)
-    names = unique_names('_'.join(stem.relative_to(base).parts) for stem in stems)
+    names = unique_names('_'.join(without_suffix(bag).relative_to(base).parts) for bag in whole)
     folder = Path(os.path.abspath(out))
     return [BagJob(bag, folder / name, settings) for bag, name in zip(whole, names, strict=True)]
 
@@ -186,12 +194,18 @@ def _describe(job: BagJob) -> dict[str, Any]:
     """What a result depends on: version, bag and settings, as JSON gives it back."""
     files = sorted(job.bag.rglob('*')) if job.bag.is_dir() else [job.bag]
     facts = [(str(f.relative_to(job.bag)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    described = {'sembox_ros': __version__, 'bag': str(job.bag), 'files': facts, 'settings': dict(job.settings)}
+    settings = {name: value for name, value in job.settings.items() if name != 'overwrite'}
+    described = {'sembox_ros': __version__, 'bag': str(job.bag), 'files': facts, 'settings': settings}
     return json.loads(json.dumps(described))
 
 
 def kept_result(job: BagJob) -> JobResult | None:
-    """The result of an earlier run, if it is whole and its bag, settings and version were the same."""
+    """The result of an earlier run, if it is whole and its bag, settings and version were the same.
+
+    The setting `overwrite` begins anew whatever is there.
+    """
+    if job.settings.get('overwrite'):
+        return None
     try:
         known = json.loads((job.out / 'job.json').read_text())
         report = load_report(job.out)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sembox_ros.errors import DatasetError
-from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs
+from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs, without_suffix
 from sembox_ros.replay.media import unique_names
 
 
@@ -64,6 +64,9 @@ def test_results_of_earlier_runs_are_not_bags(drives: Path):
     (drives / 'results' / 'monday' / 'bag' / 'metadata.yaml').touch()
     assert len(find_bags([drives])) == len(ALL) + 1
     assert relative(find_bags([drives], exclude=drives / 'old' / '..' / 'results'), drives) == ALL
+    named = drives / 'results' / 'monday' / 'bag'
+    assert find_bags([named], exclude=drives / 'results') == [named]
+    assert find_bags([f'{drives}/results/*/bag'], exclude=drives / 'results') == [named]
 
 
 def test_names_with_brackets_and_links_in_circles_are_paths(tmp_path: Path):
@@ -169,3 +172,16 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path):
     assert [r.state for r in results] == ['done', 'interrupted', 'not run', 'kept']
     again = run_jobs(jobs, replay, on_result=lambda _: None)
     assert [r.state for r in again] == ['kept', 'done', 'done', 'kept']
+
+
+def test_overwrite_begins_anew_each_time(tmp_path: Path):
+    jobs = make_jobs(tmp_path, 'ok')
+    settings = {**jobs[0].settings, 'overwrite': True}
+    anew = [BagJob(jobs[0].bag, jobs[0].out, settings)]
+    states = [run_jobs(these, replay, on_result=lambda _: None)[0].state for these in (jobs, anew, anew, jobs)]
+    assert states == ['done', 'done', 'done', 'kept']
+
+
+@pytest.mark.parametrize(('bag', 'expected'), [('a/drive_2026.11.21', 'drive_2026.11.21'), ('b.c/x.y.MCAP', 'x.y')])
+def test_folders_keep_their_dots(bag: str, expected: str):
+    assert without_suffix(Path(bag)).name == expected
