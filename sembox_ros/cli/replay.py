@@ -7,6 +7,8 @@ into the real node at its own rate, and what comes back is graded: latencies, dr
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--cluster', nargs='?', const='local', metavar='ADDRESS',
         help='on Ray: of this machine, or of the cluster at that address',
     )  # fmt: skip
-    cluster.add_argument('--cpus-per-bag', type=int, default=0, help='cores of one worker; 0: shares all evenly')
-    cluster.add_argument('--gpus-per-bag', type=float, default=1.0, help='GPUs of one worker, where there are any')
+    cluster.add_argument(
+        '--cpus-per-bag', type=int, default=0, help="cores of one worker; 0: an equal share of this machine's"
+    )
+    cluster.add_argument('--gpus-per-bag', type=float, help='GPUs of one worker; default: one where there are any')
 
 
 def replay_options(options: argparse.Namespace) -> ReplayOptions:
@@ -114,17 +118,22 @@ def load_truth(options: argparse.Namespace) -> TruthSource | None:
     chosen = dataset_options(options)
     if 'root' not in chosen and not options.dataset_option:
         return None
+    if not 0 <= options.truth_tolerance_ms < math.inf:
+        raise ConfigError(f'--truth-tolerance-ms: expected 0 or more, got {options.truth_tolerance_ms:g}')
     dataset = load_dataset(options.dataset, chosen)
-    name = f'{options.dataset} {Path(chosen.get("root", "")).name}'
-    tolerance_ns = round(options.truth_tolerance_ms * 1e6)
     stamps = Path(options.truth_stamps) if options.truth_stamps else None
-    return DatasetTruth(dataset, name, stamps=stamps, tolerance_ns=tolerance_ns)
+    # A finished replay is told from one with another truth by these words.
+    given = [f'{name} {value}' for name, value in chosen.items() if name != 'root']
+    given += [f'stamps of {stamps.name}'] if stamps else []
+    name = Path(chosen.get('root', '')).name
+    words = ', '.join([f'{options.dataset} {name}'.strip(), *given, f'within {options.truth_tolerance_ms:g} ms'])
+    return DatasetTruth(dataset, words, stamps=stamps, tolerance_ns=round(options.truth_tolerance_ms * 1e6))
 
 
 def replay_one(options: argparse.Namespace, bag: Path, out: Path, predictor: Predictor) -> dict[str, Any]:
     """Replay one bag into one folder; returns the report."""
     how = replay_options(options)
-    source = open_input(bag, how.topics)
+    source = open_input(bag, how.topics, how.truth_topics)
     truth = load_truth(options)
     if options.online:
         return replay_bag_online(
@@ -170,8 +179,8 @@ def replay_many(options: argparse.Namespace, bags: list[Path], out: Path) -> int
             jobs,
             replay_job,
             address=None if options.cluster == 'local' else options.cluster,
-            gpus_per_job=None,
-            cpus_per_job=options.cpus_per_bag,
+            gpus_per_job=options.gpus_per_bag,
+            cpus_per_job=options.cpus_per_bag or max(1, (os.cpu_count() or 1) // len(jobs)),
             on_result=tell,
         )
     else:
@@ -185,7 +194,7 @@ def replay_many(options: argparse.Namespace, bags: list[Path], out: Path) -> int
 def run(options: argparse.Namespace) -> int:
     """Replay what the command line names, and print what came of it."""
     replay_options(options)  # a wrong option ends the command before any work
-    if options.rate <= 0:
+    if not 0 < options.rate < math.inf:
         raise ConfigError(f'--rate: expected more than 0, got {options.rate:g}')
     named = [Path(bag) for bag in options.bags]
     bags = find_bags(options.bags, exclude=options.out or Path('replay'))

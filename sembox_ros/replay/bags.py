@@ -103,20 +103,21 @@ def _image_topics(reader: AnyReader) -> list[ImageTopic]:
     return [ImageTopic(name, kind, count) for (name, kind), count in sorted(counts.items())]
 
 
-def choose_image_topics(path: Path, topics: Sequence[str] = ()) -> list[ImageTopic]:
+def choose_image_topics(path: Path, topics: Sequence[str] = (), *, truth: Sequence[str] = ()) -> list[ImageTopic]:
     """The image topics to replay.
 
     Args:
         path: the bag.
         topics: their names, in the order of the result; 'all' takes all cameras', none the only one. Ground truth and
             what the node publishes are no camera's and must be named.
+        truth: topics with ground truth that are not found out by their names.
 
     Raises:
         DatasetError: the bag cannot be read; it has no images, or those of several cameras and none is named; a topic
             is not there, has another type, or one with a definition of its own. Lists what there is.
     """
     with open_bag(path) as reader:
-        found = _image_topics(reader)
+        found = [topic for topic in _image_topics(reader) if topic.name not in truth]
         chosen = _choose(path, found, topics, {c.topic: c.msgtype for c in reader.connections})
         standard = create_typestore().fielddefs
         for topic in chosen:

@@ -14,6 +14,7 @@ from sembox_ros.replay.report import load_report
 
 IDENTITY, PARTS = 'replay.json', 'parts'
 OUTPUTS = ('bag', 'worst', 'masks', 'coco', 'ground_truth', PARTS)  # folders that a replay makes
+FILES = ('report.json', 'report.html', 'frames.csv', 'grade.npz', 'played.csv', 'recorded.csv')
 
 
 class ReplayFolder:
@@ -45,7 +46,7 @@ class ReplayFolder:
         if marker.is_file():
             if overwrite:
                 remove_replay(path)
-            else:
+            elif finished_parts(self.parts) or (path / 'report.json').exists():  # otherwise there is nothing to lose
                 _check_identity(marker, identity)
         with writing(path):
             self.parts.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,6 @@ class ReplayFolder:
         done = finished_parts(self.parts)
         self.done_parts = len(done)
         self.done_frames = sum(len(read_records(part)) for part in done)
-
 
     def finished_report(self) -> dict[str, Any] | None:
         """The report of a replay that was finished earlier, None for one that was not."""
@@ -82,9 +82,8 @@ def remove_replay(path: Path) -> None:
         for name in OUTPUTS:
             if (path / name).is_dir():
                 shutil.rmtree(path / name)
-        for file in (*path.glob('report.*'), *path.glob('overlay*.mp4'), *path.glob('*.csv'), path / 'grade.npz'):
+        for file in (*path.glob('overlay*.mp4'), *(path / name for name in FILES), path / IDENTITY):
             file.unlink(missing_ok=True)
-        (path / IDENTITY).unlink(missing_ok=True)
 
 
 def _check_identity(marker: Path, identity: Mapping[str, Any]) -> None:

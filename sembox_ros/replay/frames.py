@@ -72,7 +72,7 @@ class FrameReader:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._cameras, self._truth, self._first, self._max_pixels = dict(cameras), truth, first, max_pixels
-        topics = [*cameras, *([*truth.topics, *truth.info_topics] if truth else [])]
+        topics = [*cameras, *(truth.topics if truth else [])]
         self._bag = BagReader(path, topics)
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(AHEAD)
         self._stopping = threading.Event()

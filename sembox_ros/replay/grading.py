@@ -247,7 +247,7 @@ class ReplayGrader:
             return math.nan
 
     def _bin(self, received_ns: int) -> int:
-        return min(BINS, max(0, int((received_ns - self._start_ns) * 1e-9 / self._bin_s)))
+        return min(BINS - 1, max(0, int((received_ns - self._start_ns) * 1e-9 / self._bin_s)))
 
     def _count_pixels(self, record: FrameRecord, semantic: np.ndarray) -> None:
         place = self._bin(record.received_ns)

@@ -86,7 +86,8 @@ def replay_bag_online(
         messages=source.messages,
     )  # fmt: skip
     if isinstance(known, BagTruth):
-        read_truth(source.path, known)
+        with writing(folder.parts):
+            read_truth(source.path, known)
     report = _grade(source, folder, predictor, options, known, run)
     shutil.rmtree(folder.parts)
     if run.partial == 'interrupted':
@@ -99,8 +100,9 @@ def read_truth(bag: Path, truth: BagTruth) -> None:
 
     Raises:
         DatasetError: the bag cannot be read.
+        OSError: what was read cannot be kept.
     """
-    with BagReader(bag, [*truth.info_topics, *truth.topics]) as reader:
+    with BagReader(bag, truth.topics) as reader:
         for entry in reader.messages():
             truth.add(entry)
 

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from sembox_ros import __version__
 from sembox_ros.config import DetectionConfig
-from sembox_ros.errors import DatasetError
+from sembox_ros.errors import DatasetError, SemboxError
 from sembox_ros.inference.graphs import network_key
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bag_writer import merge_bags, topic_of
-from sembox_ros.replay.bags import BagReader, ImageTopic, camera_names, choose_image_topics
+from sembox_ros.replay.bags import BagReader, ImageTopic, camera_names, choose_image_topics, open_bag
 from sembox_ros.replay.drive import TRUTH_DETECTIONS, TRUTH_MASK
 from sembox_ros.replay.exports import Exporter
 from sembox_ros.replay.folder import ReplayFolder
@@ -30,7 +30,7 @@ from sembox_ros.replay.media import join_videos
 from sembox_ros.replay.offline import Writer, replay_frames
 from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, read_seconds, writing
 from sembox_ros.replay.report import write_report
-from sembox_ros.replay.truth import BagTruth, TruthSource
+from sembox_ros.replay.truth import TRUTH_TYPES, BagTruth, TruthSource
 
 OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco')
 ALL_BOXES = 0.05  # least score of boxes that are graded: the threshold of the outputs would cut the curve of AP
@@ -108,13 +108,13 @@ class Input:
         return {'name': self.path.resolve().name, 'duration_s': round(self.duration_s, 3), 'cameras': cameras}
 
 
-def open_input(path: Path, topics: tuple[str, ...]) -> Input:
-    """Look into a bag.
+def open_input(path: Path, topics: tuple[str, ...], truth_topics: tuple[str, ...] = ()) -> Input:
+    """Look into a bag; see `ReplayOptions` for the topics.
 
     Raises:
         DatasetError: it cannot be read, the choice of its image topics is not clear, or there are no messages on them.
     """
-    chosen = choose_image_topics(path, topics)
+    chosen = choose_image_topics(path, topics, truth=truth_topics)
     if not any(topic.messages for topic in chosen):
         raise DatasetError(f"bag: {path} has no messages on {', '.join(topic.name for topic in chosen)}")
     with BagReader(path, [topic.name for topic in chosen]) as reader:
@@ -133,29 +133,46 @@ def find_truth(source: Input, topics: tuple[str, ...], labels: SceneLabels, fold
         labels: what ids mean where the bag does not say it.
         folder: for a temporary file.
 
+    Returns:
+        The truth with the label sets that the bag names; its messages are still to be read.
+
     Raises:
-        DatasetError: a named topic is not there, or belongs to no camera.
+        DatasetError: a named topic is not there, has another type, or belongs to no camera; or `folder` is full.
     """
-    with BagReader(source.path) as reader:
-        there = set(reader.announced)
+    found = _truth_topics(source, topics)
+    if not found:
+        return None
+    with writing(folder):
+        truth = BagTruth(found, labels, folder)
+    with BagReader(source.path, truth.info_topics) as reader:
+        for entry in reader.messages():
+            truth.add(entry)
+    return truth
+
+
+def _truth_topics(source: Input, topics: tuple[str, ...]) -> dict[str, str]:
+    """Topics with truth -> their cameras."""
+    with open_bag(source.path) as bag:
+        there = {connection.topic: connection.msgtype for connection in bag.connections}
     if not topics:
-        found = {
+        return {
             topic: camera
             for camera in source.cameras
             for name in (TRUTH_MASK, TRUTH_DETECTIONS)
             if (topic := topic_of(camera, name)) in there
         }
-        return BagTruth(found, labels, folder) if found else None
     found = {}
     for topic in topics:
         if topic not in there:
             raise DatasetError(f"truth: the bag has no topic '{topic}'; there is: {', '.join(sorted(there))}")
+        if there[topic] not in TRUTH_TYPES:
+            raise DatasetError(f"truth: expected '{topic}' to be {' or '.join(TRUTH_TYPES)}, it is {there[topic]}")
         owners = [camera for camera in source.cameras if not camera or topic.startswith(f'/{camera}/')]
         if len(owners) != 1:
             names = ', '.join(source.cameras)
             raise DatasetError(f"truth: '{topic}' belongs to none of the cameras {names} by its name")
         found[topic] = owners[0]
-    return BagTruth(found, labels, folder)
+    return found
 
 
 def replay_bag(
@@ -188,6 +205,7 @@ def replay_bag(
     folder = ReplayFolder(out, _identity(source, predictor, options, truth), overwrite=options.overwrite)
     finished = folder.finished_report()
     if finished is not None:
+        folder.remove_parts()  # they are still there if it was ended just before
         return finished
     height, width = predictor.checkpoint.input.size_hw
     # The first run of a network is slow (memory, kernel choice), which is not what a replay is to measure.
@@ -196,13 +214,14 @@ def replay_bag(
     partial, lost, failure = None, 0, None
     try:
         in_bag = known if isinstance(known, BagTruth) else None
-        lost = _run_network(source, folder, predictor, options, in_bag, progress)
-    except (KeyboardInterrupt, DatasetError) as error:
+        with writing(folder.path):
+            lost = _run_network(source, folder, predictor, options, in_bag, progress)
+    except (KeyboardInterrupt, SemboxError) as error:
         failure = error
         partial = 'interrupted' if isinstance(error, KeyboardInterrupt) else str(error)
     try:
         report = _finish(source, folder, predictor, options, known, partial, lost, progress)
-    except DatasetError:
+    except SemboxError:
         if failure is None:
             raise
         raise failure from None  # a full disk takes no report either

@@ -18,7 +18,10 @@ from sembox_ros.decoding import decode_mask
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.labels import LABEL_SETS, LabelSet, SceneLabels
 from sembox_ros.replay.bags import BagMessage
-from sembox_ros.replay.scene_messages import read_detections, read_is_crowd
+from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, read_detections, read_is_crowd
+
+MAX_STAMP_NS = 2**63 - 1
+TRUTH_TYPES = (IMAGE, DETECTIONS)  # of topics with truth: masks and boxes
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class TruthSource(Protocol):
         """Where it comes from, in words."""
         ...
 
+    @property
+    def unusable(self) -> Mapping[str, int]:
+        """Why parts of it could not be used -> how many."""
+        ...
+
     def find(self, camera: str, stamp_ns: int) -> Truth | None:
         """The truth about a camera's image of that stamp, None where there is none."""
         ...
@@ -63,31 +71,30 @@ class BagTruth:
 
     Args:
         topics: topic -> its camera, of masks (sensor_msgs/Image mono8) and boxes (vision_msgs/Detection2DArray).
-        labels: what ids mean where the bag has no LabelInfo beside a topic.
+        labels: what ids mean where the bag has no LabelInfo beside a topic. One that comes after the truth is too late
+            for what is above its ids or has its names, so these topics are to be read first.
         folder: where the temporary file goes.
 
     Attributes:
-        damaged: messages that could not be used, reason -> count.
+        unusable: why messages could not be used -> how many.
+
+    Raises:
+        OSError: in any call; the temporary file cannot be written.
     """
 
     def __init__(self, topics: Mapping[str, str], labels: SceneLabels, folder: Path) -> None:
         self.topics: Mapping[str, str] = MappingProxyType(dict(topics))
-        self.damaged: dict[str, int] = {}
+        self.unusable: dict[str, int] = {}
         self._default = labels
-        self._names: dict[str, tuple[str, ...]] = {}  # kind -> class names, from LabelInfo
+        self._names: dict[str, tuple[str, ...]] = {}  # topic of a LabelInfo -> class names
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object)
         self._places: dict[tuple[str, str, int], tuple[int, int]] = {}  # (kind, camera, stamp) -> offset, bytes
-        self._kinds = {'mask': False, 'boxes': False}
+        self._kinds: dict[str, str] = {}  # topic -> mask or boxes, once its first message was read
 
     @property
-    def info_topics(self) -> dict[str, str]:
-        """Topics that may say what the ids of a truth topic mean -> mask or boxes."""
-        infos = {}
-        for topic in self.topics:
-            kind = 'boxes' if topic.endswith('detections') else 'mask'
-            folder = topic if kind == 'boxes' else topic.rpartition('/')[0]
-            infos[f'{folder}/label_info'] = kind
-        return infos
+    def info_topics(self) -> tuple[str, ...]:
+        """Topics that may say what the ids of a truth topic mean."""
+        return tuple(dict.fromkeys(name for topic in self.topics for name in _info_topics(topic, 'mask')))
 
     @property
     def description(self) -> str:
@@ -97,21 +104,27 @@ class BagTruth:
     @property
     def labels(self) -> SceneLabels:
         """The label sets of LabelInfo messages, else those given; without masks there is no semantic set."""
-        semantic = _label_set(self._names.get('mask'), self._default.semantic) if self._kinds['mask'] else None
-        detection = _label_set(self._names.get('boxes'), self._default.detection)
+        masks = 'mask' in self._kinds.values()
+        semantic = _label_set(self._class_names('mask'), self._default.semantic) if masks else None
+        detection = _label_set(self._class_names('boxes'), self._default.detection)
         assert detection is not None
         return SceneLabels.linked_by_name(semantic, detection)
+
+    def _class_names(self, kind: str) -> tuple[str, ...] | None:
+        topics = (topic for topic, found in self._kinds.items() if found == kind)
+        places = (name for topic in topics for name in _info_topics(topic, kind))
+        return next((self._names[name] for name in places if name in self._names), None)
 
     def add(self, entry: BagMessage) -> None:
         """Take one message of the bag; those of other topics and a second one of a stamp are passed over."""
         try:
             if entry.topic in self.info_topics:
-                self._names[self.info_topics[entry.topic]] = _class_names(entry.message)
+                self._names[entry.topic] = _read_label_info(entry)
             elif entry.topic in self.topics:
                 self._add_truth(self.topics[entry.topic], entry)
         except (InputError, DatasetError) as error:
             reason = f'{entry.topic}: {error}'
-            self.damaged[reason] = self.damaged.get(reason, 0) + 1
+            self.unusable[reason] = self.unusable.get(reason, 0) + 1
 
     def find(self, camera: str, stamp_ns: int) -> Truth | None:
         """The truth about a camera's image of that stamp, None where there is none."""
@@ -133,16 +146,19 @@ class BagTruth:
         if entry.stamp_ns is None:
             raise InputError('expected a message with a header')
         if hasattr(entry.message, 'detections'):
+            self._kinds[entry.topic] = 'boxes'
             found = read_detections(entry.message, self.labels.detection)
             columns = (found.boxes_xyxy, found.class_ids[:, None], read_is_crowd(entry.message)[:, None])
             self._keep('boxes', camera, entry.stamp_ns, np.concatenate(columns, axis=1, dtype=np.float64).tobytes())
+        elif not hasattr(entry.message, 'encoding'):
+            raise InputError(f'expected {" or ".join(TRUTH_TYPES)}, got {type(entry.message).__name__}')
         else:
             mask = decode_mask(entry.message)
+            self._kinds[entry.topic] = 'mask'
             shape = np.array(mask.shape, np.uint32).tobytes()
             self._keep('mask', camera, entry.stamp_ns, shape + np.ascontiguousarray(mask).data)
 
     def _keep(self, kind: str, camera: str, stamp_ns: int, data: bytes) -> None:
-        self._kinds[kind] = True
         if (kind, camera, stamp_ns) in self._places:
             return
         packed = lz4.frame.compress(data)
@@ -157,9 +173,17 @@ class BagTruth:
         return lz4.frame.decompress(self._file.read(place[1]))
 
 
-def _class_names(message: Any) -> tuple[str, ...]:
+def _info_topics(topic: str, kind: str) -> list[str]:
+    """Where a LabelInfo may say what the ids of a topic mean: below it, and beside it for masks."""
+    below, beside = f'{topic}/label_info', f'{topic.rpartition("/")[0]}/label_info'
+    return [below, beside] if kind == 'mask' else [below]
+
+
+def _read_label_info(entry: BagMessage) -> tuple[str, ...]:
     """Names by id from a vision_msgs/LabelInfo."""
-    names = {int(entry.class_id): str(entry.class_name) for entry in message.class_map}
+    if not hasattr(entry.message, 'class_map'):
+        raise InputError(entry.error or 'expected a vision_msgs/LabelInfo')
+    names = {int(item.class_id): str(item.class_name) for item in entry.message.class_map}
     if sorted(names) != list(range(len(names))) or not names:
         raise InputError(f'expected class ids 0, 1, 2 ..., got {sorted(names)[:8]}')
     return tuple(names[index] for index in range(len(names)))
@@ -202,6 +226,9 @@ class DatasetTruth:
             19 digits of nanoseconds, or seconds and nine digits of nanoseconds (`camera_1700000000_200000000`).
         tolerance_ns: how far the stamp of a frame may be from that of its image.
 
+    Attributes:
+        unusable: why the truth of images cannot be read -> 1.
+
     Raises:
         DatasetError: the file cannot be used, or no image id holds a stamp.
     """
@@ -210,6 +237,7 @@ class DatasetTruth:
         self, dataset: LabelledImages, description: str, *, stamps: Path | None = None, tolerance_ns: int = 1_000_000
     ) -> None:
         self._dataset, self.description, self._tolerance_ns = dataset, description, tolerance_ns
+        self.unusable: dict[str, int] = {}
         ids = list(dataset.image_ids)
         if stamps is not None:
             found = read_stamps(stamps)
@@ -236,7 +264,11 @@ class DatasetTruth:
         best = min(near, key=lambda i: abs(int(self._stamps[i]) - stamp_ns))
         if abs(int(self._stamps[best]) - stamp_ns) > self._tolerance_ns:
             return None
-        sample = self._dataset[self._indices[best]]
+        try:
+            sample = self._dataset[self._indices[best]]
+        except (DatasetError, InputError) as error:
+            self.unusable[str(error)] = 1  # however often it is asked for
+            return None
         return Truth(sample.semantic, sample.boxes_xyxy, sample.class_ids, sample.is_crowd, sample.image_id)
 
 
@@ -247,7 +279,8 @@ def stamp_in_name(name: str) -> int | None:
     """The stamp in nanoseconds that a file name holds, the last one if there are several; None without any."""
     found = None
     for match in _STAMP.finditer(name):
-        found = int(match['all']) if match['all'] else int(match['s']) * 10**9 + int(match['ns'])
+        stamp_ns = int(match['all']) if match['all'] else int(match['s']) * 10**9 + int(match['ns'])
+        found = stamp_ns if stamp_ns <= MAX_STAMP_NS else found
     return found
 
 
@@ -258,11 +291,13 @@ def read_stamps(path: Path) -> dict[str, int]:
         ConfigError: there is no such file, a column is missing, or a stamp is no whole number.
     """
     try:
-        with path.open(encoding='utf-8', newline='') as file:
+        with path.open(encoding='utf-8-sig', newline='') as file:
             rows = csv.DictReader(file)
             missing = {'image_id', 'stamp_ns'} - set(rows.fieldnames or ())
             if missing:
                 raise ConfigError(f'{path}: expected the columns image_id and stamp_ns, {min(missing)} is missing')
-            return {row['image_id']: int(row['stamp_ns']) for row in rows}
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
+            stamps = {row['image_id']: int(row['stamp_ns']) for row in rows}
+            np.array(list(stamps.values()), np.int64)  # raises where one is beyond it
+            return stamps
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise ConfigError(f'{path}: expected csv with image_id,stamp_ns in whole nanoseconds: {error}') from error
