@@ -86,7 +86,7 @@ def plain_loop(predictor: Predictor, bag: Path, batch: int) -> Candidate:
 
 
 def predictor_loop(predictor: Predictor, bag: Path) -> Candidate:
-    """What a script would do: one image after the other through the predictor, images in memory, results thrown away."""
+    """What a script would do: one image after the other through the predictor, from memory, results thrown away."""
     with FrameReader(bag, {'/camera/image_raw': ''}) as reader:
         images = [frame.image for frame in reader]
 
