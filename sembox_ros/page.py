@@ -13,6 +13,9 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from PIL import Image
 
+from sembox_ros.atomic import write_whole
+from sembox_ros.errors import DatasetError
+
 PICTURE_SIDE = 1600  # pixels
 PICTURE_QUALITY = 82
 MAX_PICTURE_PIXELS = 64_000_000
@@ -158,9 +161,13 @@ def render(template: str, page: object) -> str:
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page."""
+    """Write a page, wholly or not at all.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
     # Names of files and text from JSON may hold half characters (lone surrogates), which UTF-8 cannot.
-    path.write_text(html, encoding='utf-8', errors='replace')
+    write_whole(path, html.encode(errors='replace'), DatasetError)
 
 
 def finite(value: Any) -> float:

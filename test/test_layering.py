@@ -15,32 +15,34 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
     'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
-    'evaluation', 'page', 'label_ids',
+    'evaluation', 'page', 'label_ids', 'atomic',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     'errors': set(),
     'label_tables': set(),
+    'atomic': {'errors'},
     'labels': {'label_tables', 'errors'},
     'label_ids': {'labels', 'label_tables', 'errors'},
     'types': {'errors'},
     'config': {'errors'},
     'ops': {'errors'},
-    'models': {'ops', 'config', 'labels', 'errors'},
+    'models': {'ops', 'config', 'labels', 'atomic', 'errors'},
     'targets': {'ops', 'types', 'labels', 'errors'},
     'losses': {'ops', 'types', 'labels', 'errors'},
     'postprocess': {'ops', 'types', 'labels', 'errors'},
     'decoding': {'errors'},
     'draw': {'types', 'labels', 'errors'},
-    'page': {'errors'},
+    'page': {'atomic', 'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
-    'data': {'ops', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'errors'},
-    'evaluation': {'types', 'labels', 'errors'},
+    'data': {'ops', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'atomic', 'errors'},
+    'evaluation': {'types', 'labels', 'atomic', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
-    'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'errors'},
+    'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'atomic', 'errors'},
     'training': _BELOW_TRAINING,
     # config as well: thresholds are arguments of the predictor.
     'replay': {
-        'inference', 'evaluation', 'draw', 'page', 'decoding', 'types', 'labels', 'label_ids', 'config', 'errors',
+        'inference', 'evaluation', 'draw', 'page', 'decoding', 'types', 'labels', 'label_ids', 'config', 'atomic',
+        'errors',
     },
     'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
     'ros': {'inference', 'draw', 'decoding', 'types', 'labels', 'config', 'errors'},

@@ -10,9 +10,10 @@ from pathlib import Path
 from sembox_ros.cli.common import run_command
 from sembox_ros.config import suggest
 from sembox_ros.errors import ConfigError
+from sembox_ros.page import write_page
 from sembox_ros.replay.compare import CLASS_IOU, METRICS, Tolerance, compare_reports
 from sembox_ros.replay.compare_page import build_comparison_page, render_text
-from sembox_ros.replay.report import load_report, write_file, write_json
+from sembox_ros.replay.report import load_report, write_json
 from sembox_ros.replay.report_page import render_page
 
 
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     print(render_text(comparison))
     if options.out is not None:
         write_json(comparison.to_dict(), options.out / 'compare.json')
-        write_file(render_page(build_comparison_page(comparison, a, b)), options.out / 'compare.html')
+        write_page(options.out / 'compare.html', render_page(build_comparison_page(comparison, a, b)))
     return 1 if comparison.worse else 0
 
 

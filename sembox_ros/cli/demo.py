@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from sembox_ros.cli.common import add_config_options, parse_size, run_command
-from sembox_ros.cli.streets import FIRST_STAMP_NS, STREET_LABELS
-from sembox_ros.data.streets import render_sequence
-from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.cli.common import PREDICTOR_OPTIONS, add_config_options, load_predictor, parse_size, run_command
+from sembox_ros.cli.streets import FIRST_STAMP_NS, STREET_LABELS, render_drive
+from sembox_ros.config import DetectionConfig
+from sembox_ros.errors import ConfigError, DatasetError, InputError
+from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import load_scene_labels
-from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
-from sembox_ros.replay.bags import ImageTopic, choose_image_topics
-from sembox_ros.replay.demo_grade import Truths
-from sembox_ros.replay.demo_report import OUTPUT_TOPICS, write_report
-from sembox_ros.replay.drive import write_image_bag
-from sembox_ros.replay.live import INTERRUPTED, run_live
+from sembox_ros.replay.demo_pictures import write_sheet, write_video
+from sembox_ros.replay.drive import write_drive, write_image_bag
+from sembox_ros.replay.live_session import replay_bag_online
 from sembox_ros.replay.media import find_media, is_video, read_image
+from sembox_ros.replay.parts import BAG
+from sembox_ros.replay.report_text import render_text
+from sembox_ros.replay.session import Input, ReplayOptions, find_truth, open_input
+from sembox_ros.replay.truth import TruthSource
 
 IMAGE_TOPIC = '/camera/image_raw'
-RECORDED = 'output'  # bag of what the node published
+REPORT = 'report'  # folder of the replay, below --out
+UNTRAINED = """The weights are UNTRAINED: colours and boxes are what a random network makes of the images. What you see
+is that images travel through ROS 2 topics, the network and back. --checkpoint FILE gives real results.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,29 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument('--bag', type=Path, help='play this bag (rosbag2, .mcap, .db3 or ROS 1) instead of a street')
     source.add_argument('--images', type=Path, help='play the photographs of this folder instead of a street')
     parser.add_argument('--image-topic', help='image topic of --bag, where it has several')
-    parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for bags, video, picture and summary')
+    parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for bag, video, picture and report')
     parser.add_argument('--frames', type=int, default=60, help='length of the rendered street')
     parser.add_argument('--rate-hz', type=float, default=5.0, help='frame rate of the street or the photographs')
     parser.add_argument('--size', default='512x1024', metavar='HxW', help='size of the rendered street')
     parser.add_argument('--seed', type=int, default=1, help='which street; training renders other ones')
     parser.add_argument('--domain-id', type=int, help='ROS domain; one at random keeps the demo off your robot')
-    add_config_options(parser, ('checkpoint', 'device', 'engine', 'precision'))
+    add_config_options(parser, PREDICTOR_OPTIONS)
 
 
 def say(text: str) -> None:
     """Print at once, so that the order with the output of the processes is right also in a pipe."""
     print(text, flush=True)
-
-
-def street_frames(options: argparse.Namespace, truths: Truths) -> Iterator[tuple[int, np.ndarray]]:
-    """Stamps and images of the rendered street; what is to be seen in them goes to `truths`."""
-    frames = render_sequence(
-        frames=options.frames, size_hw=parse_size(options.size), seed=options.seed, rate_hz=options.rate_hz
-    )
-    for frame in tqdm(frames, total=options.frames, desc='rendering', unit='frame', disable=None):
-        stamp_ns = FIRST_STAMP_NS + frame.stamp_ns
-        truths.add(stamp_ns, frame.semantic, frame.boxes_xyxy, frame.class_ids, frame.is_crowd)
-        yield stamp_ns, frame.image
 
 
 def photo_frames(folder: Path, rate_hz: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -70,39 +64,59 @@ def photo_frames(folder: Path, rate_hz: float) -> Iterator[tuple[int, np.ndarray
             tqdm.write(f'skipped: {error}', file=sys.stderr)
 
 
-def prepare_bag(options: argparse.Namespace, truths: Truths) -> tuple[Path, ImageTopic]:
-    """The bag to play and its image topic; a street's truth goes to `truths`.
+def prepare_bag(options: argparse.Namespace) -> Path:
+    """The bag to play; a street's has its ground truth in it.
 
     Raises:
         SemboxError: nothing to play.
     """
-    if options.bag is None:
-        path = options.out / 'input'
-        if options.images is None:
-            frames = street_frames(options, truths)
-        else:
-            frames = photo_frames(options.images, options.rate_hz)
-        if not write_image_bag(path, frames, topic=IMAGE_TOPIC):
-            raise InputError(f'{options.images}: none of its files is a readable image')
-    else:
-        path = options.bag
-    topics = choose_image_topics(path, [options.image_topic] if options.image_topic else [])
-    if len(topics) > 1:
-        raise ConfigError(f'--image-topic: the demo plays one camera, name it: {", ".join(map(str, topics))}')
-    return path, topics[0]
+    path = options.out / 'input'
+    if options.bag is not None:
+        return options.bag
+    if options.images is None:
+        street = render_drive(
+            frames=options.frames, size_hw=parse_size(options.size), seed=options.seed, rate_hz=options.rate_hz
+        )
+        write_drive(path, street, labels=load_scene_labels(STREET_LABELS), topic=IMAGE_TOPIC)
+    elif not write_image_bag(path, photo_frames(options.images, options.rate_hz), topic=IMAGE_TOPIC):
+        raise InputError(f'{options.images}: none of its files is a readable image')
+    return path
 
 
-def node_parameters(options: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, str | float | int]:
-    """Parameters of the node for the demo."""
-    parameters: dict[str, str | float | int] = {
-        name: getattr(options, name) for name in ('device', 'engine', 'precision')
-    }
-    if options.checkpoint:
-        parameters['checkpoint'] = str(Path(options.checkpoint).resolve())
-    if not checkpoint.trained:
-        # Random weights find nothing above a sensible threshold; the best ten show that boxes travel.
-        parameters.update(score_threshold=0.0, max_detections=10)
-    return parameters
+def replay_options(options: argparse.Namespace, predictor: Predictor) -> ReplayOptions:
+    """How the bag is replayed."""
+    # Random weights find nothing above a sensible threshold; the best ten show that boxes travel.
+    of_random = DetectionConfig(score_threshold=0.0, max_detections=10)
+    return ReplayOptions(
+        detection=DetectionConfig() if predictor.checkpoint.trained else of_random,
+        save=('color', 'overlay'),
+        overwrite=True,
+        checkpoint_name=Path(options.checkpoint).name if options.checkpoint else 'bundled',
+    )
+
+
+def write_pictures(
+    source: Input, out: Path, predictor: Predictor, report: dict[str, Any], truth: TruthSource | None
+) -> None:
+    """Write overlay.mp4 and contact_sheet.png to `out`.
+
+    Raises:
+        SemboxError: there is nothing to show, or a file cannot be written.
+    """
+    recorded, rate_hz = out / REPORT / BAG, report['online']['throughput_hz'] or 1.0
+    stamps_ns = write_video(recorded, out / 'overlay.mp4', rate_hz)
+    if not stamps_ns:
+        raise DatasetError(f'the node published no overlay; see {out / REPORT}/node.log')
+    write_sheet(
+        source.path,
+        source.cameras[''].name,
+        recorded,
+        out / 'contact_sheet.png',
+        stamps_ns=stamps_ns,
+        labels=predictor.labels.semantic,
+        class_share=report['stability']['class_share'] if report['stability'] else {},
+        truth=truth,
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -110,30 +124,29 @@ def run(options: argparse.Namespace) -> int:
     if options.frames < 1 or options.rate_hz <= 0:
         raise ConfigError(f'expected --frames >= 1 and --rate-hz > 0, got {options.frames} and {options.rate_hz}')
     start = time.monotonic()
-    checkpoint = load_checkpoint(options.checkpoint) if options.checkpoint else load_bundled()
+    predictor = load_predictor(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    truths = Truths(load_scene_labels(STREET_LABELS))
-    bag, topic = prepare_bag(options, truths)
-    say(f'playing {topic} of {bag}')
-    shutil.rmtree(options.out / RECORDED, ignore_errors=True)
-    live = run_live(
-        bag,
-        {'': topic.name},
-        options.out,
-        record=OUTPUT_TOPICS,
-        node_parameters=node_parameters(options, checkpoint),
+    source = open_input(prepare_bag(options), (options.image_topic,) if options.image_topic else ())
+    if len(source.cameras) > 1:
+        names = ', '.join(str(topic) for topic in source.cameras.values())
+        raise ConfigError(f'--image-topic: the demo plays one camera, name it: {names}')
+    say(f'playing {source.cameras[""]} of {source.path}')
+    truth = find_truth(source, (), predictor.labels, options.out)
+    report = replay_bag_online(
+        source,
+        options.out / REPORT,
+        predictor,
+        replay_options(options, predictor),
+        truth=truth,
         domain_id=options.domain_id,
-        bag_name=RECORDED,
-        messages=topic.messages,
+        node_parameters={name: getattr(options, name) for name in PREDICTOR_OPTIONS},
     )
-    if live.partial == INTERRUPTED:
-        raise KeyboardInterrupt
-    say('writing the results' if live.partial is None else f'writing the results of a part: {live.partial}')
-    truth = truths if len(truths) else None  # of your own images nothing is known
-    labels, trained = checkpoint.labels, checkpoint.trained
-    say(write_report(bag, topic.name, live.recorded, options.out, labels, trained=trained, truths=truth))
-    seconds = time.monotonic() - start
-    say(f'{seconds:.0f} s in all; look at {options.out}/contact_sheet.png and {options.out}/overlay.mp4')
+    write_pictures(source, options.out, predictor, report, truth)
+    say(f'\n{render_text(report)}\n')
+    if not predictor.checkpoint.trained:
+        say(UNTRAINED)
+    seconds, out = time.monotonic() - start, options.out
+    say(f'{seconds:.0f} s in all; look at {out}/contact_sheet.png, {out}/overlay.mp4 and {out}/{REPORT}/report.html')
     return 0
 
 

@@ -7,7 +7,6 @@ instance ids (`label id * 1000 + number` for things), colours, and polygons that
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.errors import DatasetError
 from sembox_ros.label_ids import LABEL_IDS, label_id_table
 from sembox_ros.labels import CITYSCAPES_19, IGNORE_ID
@@ -203,23 +203,4 @@ def write_frame(root: Path, name: FrameName, image: np.ndarray, labels: Cityscap
             data = cv2.imencode('.png', pictures[kind], _PNG_OPTIONS)[1].tobytes()
         else:
             data = json.dumps(labels.polygons).encode()
-        write_whole(path, data)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is never seen half written, and make its folder.
-
-    Raises:
-        DatasetError: it cannot be written.
-    """
-    partial = path.with_name(f'.{path.name}.part')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except BaseException:  # also Ctrl-C
-            partial.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise DatasetError(f"cannot write '{path}': {error.strerror or error}; free space or another --out") from error
+        write_whole(path, data, DatasetError)

@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import DatasetError
 
@@ -152,10 +153,8 @@ def _read_counts(path: Path, description: Mapping[str, Any]) -> np.ndarray | Non
 
 def _write_counts(path: Path, description: Mapping[str, Any], counts: np.ndarray) -> None:
     """Keep the counts; where that fails they are only counted again next time."""
-    draft = path.with_suffix(f'.{os.getpid()}.tmp')
+    content = {'description': description, 'pixel_counts': counts.tolist()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({'description': description, 'pixel_counts': counts.tolist()}, indent=1))
-        draft.replace(path)
-    except OSError as error:
-        _log.warning('%s: cannot be written, the pixels will be counted again next time: %s', path, error)
+        write_whole(path, json.dumps(content, indent=1).encode(), DatasetError)
+    except DatasetError as error:
+        _log.warning('%s; the pixels will be counted again next time', error)

@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.label_tables import (
@@ -204,8 +205,4 @@ def _write_ids(path: Path, segments: np.ndarray) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
-    except OSError as error:
-        raise ConfigError(f'{path}: cannot be written: {error.strerror}') from error
+    write_whole(path, json.dumps(content).encode(), ConfigError)

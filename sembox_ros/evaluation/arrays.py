@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sembox_ros.atomic import whole_file
 from sembox_ros.errors import InputError
 from sembox_ros.types import check_array
 
@@ -45,18 +45,9 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        try:
-            with partial.open('wb') as file:
-                # Without allow_pickle=False, which numpy 1.26 would take for an array of that name.
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f'{path}: cannot be written: {error}') from error
+    # Without allow_pickle=False, which numpy 1.26 would take for an array of that name.
+    with whole_file(Path(path), InputError) as draft, draft.open('wb') as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:

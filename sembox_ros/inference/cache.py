@@ -7,8 +7,6 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from sembox_ros.errors import ConfigError
-
 
 def cache_folder() -> Path:
     """Where it is kept: $XDG_CACHE_HOME/sembox_ros, else ~/.cache/sembox_ros.
@@ -27,23 +25,3 @@ def cache_folder() -> Path:
 @lru_cache(maxsize=1)
 def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix='sembox_ros-'))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                file.write(data)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f'{path}: cannot be written: {error}') from error

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.errors import ConfigError, SemboxError
-from sembox_ros.inference.cache import cache_folder, write_whole
+from sembox_ros.inference.cache import cache_folder
 from sembox_ros.inference.engines import ENGINES, Engine, create_engine
 from sembox_ros.inference.graphs import network_key
 from sembox_ros.models.checkpoint import Checkpoint
@@ -84,7 +85,7 @@ def choose_engine(
     if measured is None:
         measured = measure(checkpoint, device=device, precision=precision, threads=threads)
         try:
-            write_whole(path, json.dumps([asdict(c) for c in measured], indent=1).encode())
+            write_whole(path, json.dumps([asdict(c) for c in measured], indent=1).encode(), ConfigError)
         except ConfigError as error:
             _logger.warning('the choice of engine is not remembered: %s', error)
     for candidate in measured:

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.config import SIZE_DIVISOR, Checked, InputConfig, option
 from sembox_ros.errors import ConfigError
-from sembox_ros.inference.cache import write_whole
 from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, describe
 from sembox_ros.models.folding import fold
@@ -187,7 +187,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, options: ExportOptions | Non
     Raises:
         ConfigError: see `make_onnx`, or the file cannot be written.
     """
-    write_whole(path, make_onnx(checkpoint, options or ExportOptions()).SerializeToString())
+    write_whole(path, make_onnx(checkpoint, options or ExportOptions()).SerializeToString(), ConfigError)
 
 
 def save_openvino(model: Any, path: Path) -> None:

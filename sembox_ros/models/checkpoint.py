@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sembox_ros.atomic import whole_file
 from sembox_ros.config import InputConfig, ModelConfig, find_shared, from_mapping
 from sembox_ros.errors import CheckpointError, SemboxError
 from sembox_ros.labels import SceneLabels
@@ -118,16 +117,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
     try:
         described = {**describe(checkpoint), 'sha256': digest_tensors(tensors)}
         described['sha256_metadata'] = digest_metadata(described)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        os.close(handle)
-        try:
-            save_file(tensors, partial, metadata=described)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: recipe or metrics hold what JSON lacks
+        with whole_file(path, CheckpointError) as draft:
+            save_file(tensors, draft, metadata=described)
+            draft.chmod(0o644)  # safetensors makes it the owner's alone
+    except (SafetensorError, TypeError) as error:  # TypeError: recipe or metrics hold what JSON lacks
         raise CheckpointError(f'{path}: cannot be written: {error}') from error
 
 

@@ -24,6 +24,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.serde import SerdeError
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, LABEL_INFO, MessageEncoder
@@ -211,9 +212,7 @@ def merge_bags(parts: Sequence[Path], path: Path) -> None:
             info['relative_file_paths'] = [name]
             info['files'][0]['path'] = name
         text = yaml.safe_dump({_INFO: _merge_infos(infos)}, sort_keys=False, default_flow_style=False)
-        unfinished = path / f'{METADATA}.part'
-        unfinished.write_text(text, 'utf-8')
-        unfinished.replace(path / METADATA)
+        write_whole(path / METADATA, text.encode(), DatasetError)
     except OSError as error:
         raise DatasetError(f'bag: {path} cannot be written: {error.strerror or error}') from error
 

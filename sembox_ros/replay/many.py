@@ -15,10 +15,9 @@ from typing import Any
 from tqdm import tqdm
 
 from sembox_ros import __version__
-from sembox_ros.errors import ConfigError, DatasetError, SemboxError
-from sembox_ros.inference.cache import write_whole
+from sembox_ros.errors import DatasetError, SemboxError
 from sembox_ros.replay.media import unique_names
-from sembox_ros.replay.report import load_report
+from sembox_ros.replay.report import load_report, write_json
 
 BAG_SUFFIXES = frozenset({'.bag', '.db3', '.mcap'})
 EXPECTED = 'a rosbag2 folder (with metadata.yaml), an .mcap, .db3 or .bag file, a folder of these, or a pattern'
@@ -173,8 +172,8 @@ def run_job(job: BagJob, runner: Runner, settings: Mapping[str, Any] | None = No
             stale.unlink(missing_ok=True)
         report = runner(job if settings is None else replace(job, settings=settings))
         if not is_partial(report):
-            with contextlib.suppress(ConfigError):  # where it cannot be written, a later run does the bag again
-                write_whole(record, json.dumps(_describe(job), indent=1).encode())
+            with contextlib.suppress(DatasetError):  # where it cannot be written, a later run does the bag again
+                write_json(_describe(job), record)
         return JobResult(job, report)
     except (SemboxError, OSError) as error:  # what a user can mend, such as a full disk
         return JobResult(job, error=first_line(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sembox_ros import __version__
-from sembox_ros.errors import ConfigError, DatasetError, InputError
+from sembox_ros.errors import InputError
 from sembox_ros.evaluation.grading import SceneGrade
-from sembox_ros.inference.cache import write_whole
-from sembox_ros.page import percent
+from sembox_ros.page import percent, write_page
 from sembox_ros.replay.many import JobResult
 from sembox_ros.replay.many_page import TITLES, numbers, render_summary, state_words
-from sembox_ros.replay.report import PAGE_NAME
+from sembox_ros.replay.report import PAGE_NAME, write_json
 from sembox_ros.replay.report_schema import main_latency, printable
 
 SCHEMA, VERSION = 'sembox_ros/replay_summary', 1
@@ -56,12 +54,8 @@ def summarize(results: Sequence[JobResult], out: Path) -> dict[str, Any]:
             'notes': notes,
         },
     }
-    try:
-        write_whole(out / 'summary.json', json.dumps(summary, indent=1, allow_nan=False).encode())
-        # Names of files may hold halves of characters, which UTF-8 cannot.
-        write_whole(out / 'summary.html', render_summary(summary).encode(errors='replace'))
-    except ConfigError as error:
-        raise DatasetError(f'summary: {error}') from error
+    write_json(summary, out / 'summary.json')
+    write_page(out / 'summary.html', render_summary(summary))
     return summary
 
 

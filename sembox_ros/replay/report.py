@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sembox_ros.atomic import write_whole
 from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.page import write_page
 from sembox_ros.replay.report_page import render_page
@@ -29,7 +29,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
         DatasetError: a file cannot be written, or a field is not as documented; report.json is written all the same.
     """
     write_json(report, folder / JSON_NAME)
-    write_file(render_page(build_page(check_report(report, JSON_NAME), folder)), folder / PAGE_NAME)
+    write_page(folder / PAGE_NAME, render_page(build_page(check_report(report, JSON_NAME), folder)))
 
 
 def load_report(path: Path) -> dict[str, Any]:
@@ -65,23 +65,9 @@ def load_report(path: Path) -> dict[str, Any]:
 
 
 def write_json(record: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON file as `write_file` does."""
-    write_file(json.dumps(record, indent=1, allow_nan=False), path)
-
-
-def write_file(text: str, path: Path) -> None:
-    """Write a file beside it and rename: a crash leaves the old one.
+    """Write a JSON file, wholly or not at all.
 
     Raises:
         DatasetError: it cannot be written.
     """
-    draft = path.with_name(f'.{path.name}.part')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_page(draft, text)
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written: {error.strerror}') from error
+    write_whole(path, json.dumps(record, indent=1, allow_nan=False).encode(), DatasetError)

@@ -9,6 +9,9 @@ from sembox_ros.evaluation.scores import sizes_line
 from sembox_ros.page import percent
 from sembox_ros.replay.report_schema import main_latency
 
+LISTED = 10  # classes
+LEAST_SHARE = 0.001  # of the pixels
+
 
 def render_text(report: Mapping[str, Any]) -> str:
     """The report in a few lines: frames, speed, scores, steadiness, and what was left out."""
@@ -43,7 +46,12 @@ def _online_lines(online: Mapping[str, Any] | None) -> list[str]:
     if online is None:
         return []
     counts = ', '.join(f'{name} {count}' for name, count in online['counts'].items() if count)
-    return [f'node      played {online["played"]}, answered {online["answered"]}; {counts}']
+    memory = '' if online['memory_mib_max'] is None else f', {online["memory_mib_max"]:.0f} MiB'
+    lines = [f'node      played {online["played"]}, answered {online["answered"]}; {counts}{memory}']
+    stages = [
+        f'{name} {"/".join(f"{ms[p]:.1f}" for p in ("p50", "p95", "p99"))}' for name, ms in online['stages_ms'].items()
+    ]
+    return lines + ([f'          p50/p95/p99 in ms: {", ".join(stages)}'] if stages else [])
 
 
 def _accuracy_lines(accuracy: Mapping[str, Any] | None) -> list[str]:
@@ -69,4 +77,15 @@ def _stability_lines(stability: Mapping[str, Any] | None) -> list[str]:
         'box_flicker': 'boxes flicker',
     }
     values = [f'{title} {percent(stability[name])}' for name, title in titles.items() if stability[name] is not None]
-    return [f'steadiness {", ".join(values)} (percent)'] if values else []
+    lines = [f'steadiness {", ".join(values)} (percent)'] if values else []
+    shares = [f'{name} {percent(share)}' for name, share in _largest(stability['class_share']) if share >= LEAST_SHARE]
+    if shares:
+        more = f' and {len(shares) - LISTED} more' if len(shares) > LISTED else ''
+        lines.append(f'masks     {", ".join(shares[:LISTED])}{more} (percent)')
+    boxes = [f'{name} {mean:.1f}' for name, mean in _largest(stability['boxes_per_frame'])[:LISTED]]
+    return [*lines, f'boxes     {", ".join(boxes) or "none"} (per frame)']
+
+
+def _largest(values: Mapping[str, float | None]) -> list[tuple[str, float]]:
+    """The names with something, the largest first."""
+    return sorted(((name, value) for name, value in values.items() if value), key=lambda item: -item[1])

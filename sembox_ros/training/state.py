@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from sembox_ros.atomic import whole_file
 from sembox_ros.errors import CheckpointError
 
 
@@ -67,14 +67,11 @@ def save_state(
     for index, slots in optimizer['state'].items():
         tensors |= {f'optimizer/{index}/{slot}': torch.as_tensor(value) for slot, value in slots.items()}
     metadata = {'state': json.dumps(vars(state)), 'settings': json.dumps(settings)}
-    partial = path.with_name(f'.{path.name}.partial')
     try:
-        save_file({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, partial, metadata=metadata)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
+        with whole_file(path, CheckpointError) as draft:
+            save_file({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, draft, metadata=metadata)
+    except SafetensorError as error:
         raise CheckpointError(f'{path}: cannot be written: {error}') from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class SavedRun(NamedTuple):

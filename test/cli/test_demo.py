@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,37 +13,41 @@ from sembox_ros.cli.streets import FIRST_STAMP_NS
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.media import VideoReader, read_image, write_image
+from sembox_ros.replay.report import load_report
 from sembox_ros.replay.scene_messages import view_image
 
 
 def run_demo(tmp_path: Path, checkpoint: Path, *args: str) -> tuple[str, dict]:
     out = tmp_path / 'demo'
     result = subprocess.run(
-        [sys.executable, '-m', 'sembox_ros', 'demo', '--out', str(out), '--checkpoint', str(checkpoint), *args],
+        [
+            sys.executable, '-m', 'sembox_ros', 'demo', '--out', str(out), '--checkpoint', str(checkpoint),
+            '--engine', 'torch', *args,
+        ],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout, json.loads((out / 'summary.json').read_text())
+    return result.stdout, load_report(out / 'report')
 
 
 def test_the_street_travels_through_the_node(tmp_path: Path, tiny_checkpoint_path: Path):
-    printed, summary = run_demo(tmp_path, tiny_checkpoint_path, '--frames', '10', '--size', '128x256')
-    frames = summary['frames']
-    assert frames['received'] == 10
-    assert frames['received'] == sum(count for name, count in frames.items() if name != 'received')
-    assert 0 < summary['detection_messages'] <= frames['processed']
-    assert sum(summary['mask_share'].values()) == pytest.approx(1, abs=0.01)
-    assert summary['latency_ms']['network']['p50'] > 0
+    printed, report = run_demo(tmp_path, tiny_checkpoint_path, '--frames', '10', '--size', '128x256')
+    counts = report['online']['counts']
+    assert counts['received'] == 10
+    assert counts['received'] == sum(count for name, count in counts.items() if name != 'received')
+    assert 0 < report['frames']['processed'] <= counts['processed']
+    assert sum(report['stability']['class_share'].values()) == pytest.approx(1, abs=0.01)
+    assert report['online']['stages_ms']['network']['p50'] > 0
     assert 'The weights are UNTRAINED' in printed
     out = tmp_path / 'demo'
     sheet = read_image(out / 'contact_sheet.png')
     assert sheet.std() > 10
     assert sheet.shape[1] == 4 * (512 + 6) + 6  # with the truth beside the image
-    check_grade(summary, printed, out)
+    check_grade(report, printed, out)
     assert next(iter(VideoReader(out / 'overlay.mp4'))).shape == (128, 256, 3)
     # What was recorded belongs to what was played.
     played = {entry.stamp_ns for entry in read_bag(out / 'input')}
-    masks = list(read_bag(out / 'output', ['/segmentation/mask']))
+    masks = list(read_bag(out / 'report' / 'bag', ['/segmentation/mask']))
     assert masks
     for entry in masks:
         assert entry.stamp_ns in played
@@ -52,19 +55,19 @@ def test_the_street_travels_through_the_node(tmp_path: Path, tiny_checkpoint_pat
         assert view_image(entry.message).shape == (128, 256)
 
 
-def check_grade(summary: dict, printed: str, out: Path) -> None:
-    """The summary's grade is that of the recorded masks against the street, rendered once more."""
+def check_grade(report: dict, printed: str, out: Path) -> None:
+    """The grade is that of the recorded masks against the street, rendered once more."""
     frames = render_sequence(frames=10, size_hw=(128, 256), seed=1, rate_hz=5.0)
     truth = {FIRST_STAMP_NS + frame.stamp_ns: frame.semantic for frame in frames}
-    pairs = [(view_image(e.message), truth[e.stamp_ns]) for e in read_bag(out / 'output', ['/segmentation/mask'])]
+    recorded = read_bag(out / 'report' / 'bag', ['/segmentation/mask'])
+    pairs = [(view_image(e.message), truth[e.stamp_ns]) for e in recorded]
     labelled = sum(int((gt != 255).sum()) for _, gt in pairs)
     hits = sum(int(((mask == gt) & (gt != 255)).sum()) for mask, gt in pairs)
-    grade = summary['grade']
-    assert grade['semantic']['pixel_accuracy'] == pytest.approx(hits / labelled)
-    assert (grade['frames_played'], grade['masks_graded']) == (10, len(pairs))
-    assert grade['detection_messages_graded'] == summary['detection_messages']
-    assert 0 <= grade['boxes']['ap'] < 0.1
-    assert f'UNTRAINED weights: mIoU {100 * grade["semantic"]["miou"]:.1f} %' in printed
+    accuracy = report['accuracy']
+    assert accuracy['semantic']['pixel_accuracy'] == pytest.approx(hits / labelled)
+    assert accuracy['masks'] == accuracy['images'] == len(pairs) == report['frames']['processed']
+    assert 0 <= accuracy['boxes']['ap'] < 0.1
+    assert f'mIoU {100 * accuracy["semantic"]["miou"]:.1f}, AP ' in printed
 
 
 def test_photographs_of_any_size_do_as_well(tmp_path: Path, tiny_checkpoint_path: Path):
@@ -72,9 +75,10 @@ def test_photographs_of_any_size_do_as_well(tmp_path: Path, tiny_checkpoint_path
         write_image(tmp_path / 'photos' / f'{index}.png', np.full((*size, 3), 60 * index, np.uint8))
     (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'x')
     args = ('--images', str(tmp_path / 'photos'), '--rate-hz', '2')
-    _, summary = run_demo(tmp_path, tiny_checkpoint_path, *args)
-    assert summary['frames']['received'] == 3
-    assert summary['grade'] is None
-    shapes = {view_image(e.message).shape for e in read_bag(tmp_path / 'demo' / 'output', ['/segmentation/mask'])}
+    _, report = run_demo(tmp_path, tiny_checkpoint_path, *args)
+    assert report['online']['counts']['received'] == 3
+    assert report['accuracy'] is None
+    masks = read_bag(tmp_path / 'demo' / 'report' / 'bag', ['/segmentation/mask'])
+    shapes = {view_image(e.message).shape for e in masks}
     assert shapes <= {(90, 120), (120, 90), (33, 200)}
     assert shapes

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sembox_ros.data.cityscapes_layout import LABEL_IDS, FrameName, encode_labels, write_frame, write_whole
+from sembox_ros.data.cityscapes_layout import LABEL_IDS, FrameName, encode_labels, write_frame
 from sembox_ros.data.streets import StreetFrame, render_street
 from sembox_ros.data.streets import dataset as street_dataset
 from sembox_ros.data.streets.dataset import (
@@ -343,24 +343,9 @@ def test_only_missing_images_are_made(tmp_path: Path) -> None:
     assert missing_images(tmp_path, {'train': 4, 'val': 1}) == [('train', 1), ('train', 2), ('train', 3), ('val', 0)]
 
 
-def test_an_interrupted_write_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Path, data: bytes) -> int:
-        with self.open('wb') as file:
-            file.write(data[:3])
-        raise KeyboardInterrupt
-
-    (tmp_path / 'old.png').write_bytes(b'old')
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, 'write_bytes', interrupt)
-        for name in ('new.png', 'old.png'):
-            with pytest.raises(KeyboardInterrupt):
-                write_whole(tmp_path / name, b'content')
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [('old.png', b'old')]
-
-
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / 'gtFine').write_text('in the way')
-    with pytest.raises(DatasetError, match=r'cannot write .*gtFine'):
+    with pytest.raises(DatasetError, match=r'gtFine.* cannot be written'):
         make_image(tmp_path, StreetSettings(seed=0, size_hw=(32, 64)), 'val', 0)
 
 

@@ -53,10 +53,8 @@ def test_arrays_come_back(tmp_path: Path):
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path):
-    with pytest.raises(InputError, match=r'x\.npz: cannot be written: .*No such file'):
-        save_arrays({}, tmp_path / 'nowhere' / 'x.npz')
     (tmp_path / 'x.npz').mkdir()
-    with pytest.raises(InputError, match='cannot be written'):
+    with pytest.raises(InputError, match=r'x\.npz: cannot be written: Is a directory'):
         save_arrays({}, tmp_path / 'x.npz')
     assert [path.name for path in tmp_path.iterdir()] == ['x.npz']
 

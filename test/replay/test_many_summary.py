@@ -139,6 +139,6 @@ def test_runs_are_summed_up_whatever_became_of_them(tmp_path: Path):
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path):
     (tmp_path / 'file').touch()
-    with pytest.raises(DatasetError, match=r'summary: .*summary\.json: cannot be written') as caught:
+    with pytest.raises(DatasetError, match=r'summary\.json: cannot be written') as caught:
         summarize([], tmp_path / 'file')
     assert '\n' not in str(caught.value)

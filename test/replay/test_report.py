@@ -161,11 +161,12 @@ def test_a_write_that_fails_leaves_the_old_files(tmp_path: Path, monkeypatch: py
     write_report(offline_report(), tmp_path)
     before = (tmp_path / 'report.json').read_bytes()
 
-    def full(path: Path, html: str) -> None:
-        path.write_text(html[:100])
+    def full(path: Path, data: bytes) -> int:
+        with path.open('wb') as file:
+            file.write(data[:100])
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(report_module, 'write_page', full)
+    monkeypatch.setattr(Path, 'write_bytes', full)
     with pytest.raises(DatasetError, match=r'report\.json: cannot be written: No space left on device'):
         write_report(online_report(), tmp_path)
     assert (tmp_path / 'report.json').read_bytes() == before

@@ -119,8 +119,6 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 
 
 def test_a_folder_that_takes_no_file(tmp_path: Path):
-    with pytest.raises(CheckpointError, match='cannot be written'):
-        save_state(tmp_path / 'absent' / 'x', RunState(), settings={}, modules={}, optimizer={'state': {}})
     (tmp_path / 'taken').mkdir()
     (tmp_path / 'taken' / 'file').touch()
     with pytest.raises(CheckpointError, match='cannot be written'):

@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sembox_ros.data.cityscapes_layout import FrameName, encode_labels, write_frame, write_whole
+from sembox_ros.atomic import write_whole
+from sembox_ros.data.cityscapes_layout import FrameName, encode_labels, write_frame
 from sembox_ros.data.streets.renderer import MIN_SIDE_PX, render_street
 from sembox_ros.errors import ConfigError, DatasetError
 
@@ -115,7 +116,7 @@ def open_folder(root: Path, settings: StreetSettings) -> None:
             raise DatasetError(f"'{root}' is a file; give a new or empty folder as --out")
         if not file.exists():
             others = sorted(path.name for path in islice(root.iterdir(), 1000)) if root.exists() else []
-            others = [name for name in others if name != f'.{SETTINGS_FILE}.part']
+            others = [name for name in others if not name.startswith(f'.{SETTINGS_FILE}.')]  # drafts of it
             if others:
                 raise DatasetError(
                     f"'{root}' holds other things ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}) and no "
@@ -131,7 +132,7 @@ def open_folder(root: Path, settings: StreetSettings) -> None:
         'renderer': renderer_fingerprint(),
     }
     if found is None:
-        write_whole(file, (json.dumps(wanted, indent=1) + '\n').encode())
+        write_whole(file, (json.dumps(wanted, indent=1) + '\n').encode(), DatasetError)
         return
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
