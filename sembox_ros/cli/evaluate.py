@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from sembox_ros.cli.common import (
@@ -23,13 +22,11 @@ from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_opti
 from sembox_ros.config import DetectionConfig
 from sembox_ros.data.datasets import load_dataset
 from sembox_ros.data.sample import Dataset, Sample
-from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import scores_table, sizes_line
 from sembox_ros.inference.predictor import Predictor
-from sembox_ros.label_ids import label_id_table
-from sembox_ros.labels import SceneLabels
-from sembox_ros.replay.media import write_image
+from sembox_ros.replay.exports import PredictionWriter
 from sembox_ros.types import Scene
 
 OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections')
@@ -47,33 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_config_options(parser, OPTIONS)
     parser.set_defaults(score_threshold=SCORE_THRESHOLD)
-
-
-class PredictionWriter:
-    """Writes masks under Cityscapes' ids and file names, for cityscapesScripts.
-
-    Args:
-        folder: for the files; one mask of each image in it is what the official evaluation expects.
-        labels: label sets of the network.
-
-    Raises:
-        ConfigError: the network does not know Cityscapes' classes.
-    """
-
-    def __init__(self, folder: Path, labels: SceneLabels) -> None:
-        if labels.semantic is None:
-            raise ConfigError('--save-predictions: the network only detects, it has no masks to save')
-        self._folder, self._table = folder, label_id_table(labels.semantic)
-
-    def write(self, image_id: str, semantic: np.ndarray) -> None:
-        """Write one mask, (H, W) uint8 ids of the network.
-
-        Raises:
-            InputError: the image's name is none for a file, or the file cannot be written.
-        """
-        if Path(image_id).name != image_id:
-            raise InputError(f"--save-predictions: image id '{image_id}' cannot be the name of a file")
-        write_image(self._folder / f'{image_id}_predLabelIds.png', self._table[semantic])
 
 
 def add_scores(grade: SceneGrade, sample: Sample, scene: Scene) -> None:
@@ -121,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     grade = SceneGrade(predictor.labels, dataset.labels)
     if not grade.has_masks and not grade.has_boxes:
         raise ConfigError(f'the checkpoint cannot be graded on {options.dataset}: {"; ".join(grade.notes)}')
-    writer = PredictionWriter(options.out / 'predictions', predictor.labels) if options.save_predictions else None
+    folder, masks = options.out / 'predictions', predictor.labels.semantic
+    writer = PredictionWriter(folder, masks) if options.save_predictions else None
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: the scores say nothing; pass --checkpoint FILE', file=sys.stderr)
     start = time.monotonic()

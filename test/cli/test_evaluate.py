@@ -115,9 +115,9 @@ def test_a_network_of_other_classes(root: Path, tmp_path: Path, tiny_checkpoint_
     assert "no mIoU: the network's classes 'foreign' lack road" in printed
     assert printed.splitlines()[0].split() == ['class', 'AP', 'AP50']
     with pytest.raises(ConfigError, match="label set 'foreign': expected all of Cityscapes' 19 classes"):
-        PredictionWriter(tmp_path, labels)
+        PredictionWriter(tmp_path, labels.semantic)
     with pytest.raises(ConfigError, match='the network only detects'):
-        PredictionWriter(tmp_path, SceneLabels(semantic=None, detection=COCO_90))
+        PredictionWriter(tmp_path, None)
 
 
 def test_a_network_without_a_common_class_is_refused(root: Path, tmp_path: Path, tiny_checkpoint_path: Path, capsys):
@@ -131,7 +131,7 @@ def test_a_network_without_a_common_class_is_refused(root: Path, tmp_path: Path,
 
 
 def test_an_image_id_is_no_way_out_of_the_folder(tmp_path: Path):
-    writer = PredictionWriter(tmp_path, load_scene_labels('cityscapes_19+coco_90'))
+    writer = PredictionWriter(tmp_path, CITYSCAPES_19)
     with pytest.raises(InputError, match='cannot be the name of a file'):
         writer.write('../x', np.zeros((2, 2), np.uint8))
 
