@@ -206,7 +206,12 @@ def run(options: argparse.Namespace) -> int:
     predictor = load_predictor(options)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: the results say nothing; pass --checkpoint FILE', file=sys.stderr)
-    report = replay_one(options, bags[0], out, predictor)
+    try:
+        report = replay_one(options, bags[0], out, predictor)
+    except KeyboardInterrupt:
+        if not options.online:
+            print(f'{out}: what was finished is kept, the same command goes on from there', file=sys.stderr)
+        raise
     print(render_text(report))
     print(f'report: {out}/report.html')
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections import defaultdict, deque
@@ -161,6 +162,7 @@ class PartWriter:
             lines = (json.dumps(asdict(record), separators=(',', ':')) for record in self._records)
             (self._folder / RECORDS).write_text('\n'.join(lines))
             (self._folder / SECONDS).write_text(json.dumps(self.seconds))
+            _reach_the_disk(self._folder)
             self._folder.rename(self._final)
 
     def abandon(self) -> None:
@@ -178,6 +180,16 @@ class PartWriter:
             path = self._folder / self._video_names[camera]
             self._videos[camera] = VideoWriter(path, self._rates_hz[camera], preset='veryfast')
         return self._videos[camera]
+
+
+def _reach_the_disk(folder: Path) -> None:
+    """Wait until all files of a folder are on the disk: a power cut after its renaming must not find it empty."""
+    for path in (*folder.rglob('*'), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def video_names(cameras: Iterable[str]) -> list[str]:
