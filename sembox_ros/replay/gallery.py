@@ -48,7 +48,6 @@ def write_worst(
     chosen = grader.worst()
     if not chosen:
         return []
-    start_ns = min(row.received_ns for row in grader.rows)
     topics = {camera: topic.name for camera, topic in cameras.items()}
     wanted = [topic_of(c, name) for c in cameras for name in ('segmentation/mask', 'detections')]
     with BagReader(bag, topics.values()) as images, BagReader(outputs, wanted) as scenes:
@@ -58,7 +57,7 @@ def write_worst(
                 continue
             name = f'worst/{number}.jpg'
             write_image(folder / name, picture)
-            place = f'{(row.received_ns - start_ns) * 1e-9:.2f} s, frame {row.index}'
+            place = f'{(row.received_ns - grader.start_ns) * 1e-9:.2f} s, frame {row.index}'
             entries.append(
                 {
                     'picture': name,

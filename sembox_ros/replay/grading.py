@@ -72,6 +72,7 @@ class ReplayGrader:
 
     Attributes:
         rows: of every frame so far.
+        start_ns: as given.
         grade: against the truth; None without any.
     """
 
@@ -89,7 +90,7 @@ class ReplayGrader:
         self.rows: list[FrameRow] = []
         self._threshold = score_threshold
         self._stability = Stability(labels, score_threshold=score_threshold)
-        self._start_ns = start_ns
+        self.start_ns = start_ns
         self._bin_s = max(LEAST_BIN_S, duration_s / BINS)
         self._class_pixels: dict[int, np.ndarray] = {}  # bin -> (K,) pixels
         self._stages: dict[str, list[float]] = {}
@@ -247,7 +248,7 @@ class ReplayGrader:
             return math.nan
 
     def _bin(self, received_ns: int) -> int:
-        return min(BINS - 1, max(0, int((received_ns - self._start_ns) * 1e-9 / self._bin_s)))
+        return min(BINS - 1, max(0, int((received_ns - self.start_ns) * 1e-9 / self._bin_s)))
 
     def _count_pixels(self, record: FrameRecord, semantic: np.ndarray) -> None:
         place = self._bin(record.received_ns)

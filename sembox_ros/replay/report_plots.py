@@ -141,7 +141,7 @@ def draw_timeline(timeline: Mapping[str, Any], lost_word: str) -> Figure | None:
         limits, from_bottom_to_top = axes.get_ylim(), axes.get_xaxis_transform()
         axes.stairs(lost > 0, edges, fill=True, color=RED, alpha=0.13, linewidth=0, transform=from_bottom_to_top)
         axes.set_ylim(limits)  # which the line above takes for data from 0 to 1
-    every[-1].set_xlabel('seconds since the first frame')
+    every[-1].set_xlabel('seconds since the start of the bag')
     every[-1].set_xlim(starts[0], max(starts[-1] + width, starts[0] + 1e-3))
     figure.align_ylabels()
     return figure
@@ -268,7 +268,7 @@ def draw_class_shares(timeline: Mapping[str, Any], colors: Colors) -> Figure | N
     axes.set_ylim(0, 100)
     axes.set_xlim(middle[0], max(middle[-1], middle[0] + 1e-3))
     axes.set_ylabel('% of the pixels')
-    axes.set_xlabel('seconds since the first frame')
+    axes.set_xlabel('seconds since the start of the bag')
     legend_above(axes, 6)
     return figure
 
