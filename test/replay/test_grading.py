@@ -75,7 +75,7 @@ def test_the_timeline_is_in_bins_of_time():
     assert timeline['miou'] == [None] * 4
     assert timeline['mask_agreement'][0] == 0.0
     shares = timeline['class_share']
-    assert [name for name in shares] == [LABELS.semantic.names[i] for i in (0, 1, 3)]
+    assert list(shares) == [LABELS.semantic.names[i] for i in (0, 1, 3)]
     assert shares['road'] == [0.5, None, None, 0.0]
     assert some.timeline({0: 70.0, 3: 90.0})['latency_ms'] == [70.0, None, None, 90.0]
     assert some.frames(5, 1) == {
