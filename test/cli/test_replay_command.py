@@ -93,7 +93,7 @@ def test_a_bad_bag_is_one_line(replay, drive: Path, tmp_path: Path, kind, expect
         (['--rate', 'inf'], '--rate: expected more than 0'),
         (['--batch', '0'], '--batch: expected 1 or more, got 0'),
         (['--online', '--cluster'], '--online measures one node'),
-        (['--image-topic', '/ground_truth/detections'], 'has the type vision_msgs/msg/Detection2DArray, expected an im'),
+        (['--image-topic', '/ground_truth/detections'], 'has the type vision_msgs/msg/Detection2DArray'),
         (['--image-topic', '/camera/image_row'], "did you mean '/camera/image_raw'?"),
         (['--truth-topic', '/camera/mask'], "truth: the bag has no topic '/camera/mask'"),
         (['--truth-topic', '/ground_truth/detections/label_info'], 'it is vision_msgs/msg/LabelInfo'),

@@ -12,7 +12,7 @@ from sample_bags import TOPIC, image_message, pixels_of, write_ros1, write_rows
 from sembox_ros.config import DetectionConfig
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
-from sembox_ros.replay.bags import read_bag
+from sembox_ros.replay.bags import BagMessage, read_bag
 from sembox_ros.replay.frames import AHEAD, FrameReader
 from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
 from sembox_ros.replay.truth import BagTruth
@@ -61,7 +61,7 @@ def test_leaving_early_ends_the_thread(bag: Path):
 
 def test_an_error_in_the_thread_reaches_the_consumer(bag: Path, tmp_path: Path):
     class FullDisk(BagTruth):
-        def add(self, entry: object) -> None:
+        def add(self, entry: BagMessage) -> None:  # noqa: ARG002 (fails whatever comes)
             raise OSError(28, 'No space left on device')
 
     truth = FullDisk({'/ground_truth/detections': ''}, SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90), tmp_path)
