@@ -1,0 +1,47 @@
+"""The command with --online: a drive with ground truth through the real node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from drives import FIRST_NS, STEP_NS, write
+
+from sembox_ros.replay.bags import read_bag
+
+
+def replay(bag: Path, out: Path, checkpoint: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, '-m', 'sembox_ros', 'replay', str(bag), '--online', '--out', str(out)]
+    command += ['--checkpoint', str(checkpoint), '--device', 'cpu', '--engine', 'torch']
+    command += ['--score-threshold', '0.01', '--max-detections', '5', *args]
+    return subprocess.run(command, text=True, capture_output=True, timeout=240)
+
+
+def test_what_the_node_publishes_is_graded(tmp_path: Path, tiny_checkpoint_path: Path):
+    bag, out = write(tmp_path / 'drive', 15, size_hw=(128, 256)), tmp_path / 'out'
+    done = replay(bag, out, tiny_checkpoint_path)
+    assert done.returncode == 0, done.stderr
+    assert 'Traceback' not in done.stderr
+    report = json.loads((out / 'report.json').read_text())
+    online, accuracy = report['online'], report['accuracy']
+    assert (report['mode'], report['partial'], report['outputs_sha256']) == ('online', None, None)
+    assert online['played'] == report['frames']['in_bag'] == 15
+    assert 0 < online['answered'] == report['frames']['processed'] == accuracy['masks'] == accuracy['images']
+    skipped = 15 - online['answered']
+    assert report['frames']['skipped'] == ({'no answer: dropped, stale or failed': skipped} if skipped else {})
+    assert any('AP of the published boxes (score >= 0.01)' in note for note in accuracy['notes'])
+    assert accuracy['semantic']['miou'] is not None
+    stamps = [entry.stamp_ns for entry in read_bag(out / 'bag', ['/segmentation/mask'])]
+    assert len(stamps) == online['answered']
+    assert set(stamps) <= {FIRST_NS + i * STEP_NS for i in range(15)}
+    assert f'played 15, answered {online["answered"]}' in done.stdout
+    assert (out / 'report.html').is_file()
+    assert not (out / 'parts').exists()
+
+    again = replay(bag, out, tiny_checkpoint_path)
+    assert again.returncode == 1
+    [line] = [line for line in again.stderr.splitlines() if line.startswith('replay: ')]
+    assert '--overwrite replaces it' in line
+    assert json.loads((out / 'report.json').read_text()) == report
