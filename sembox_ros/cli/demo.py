@@ -124,12 +124,12 @@ def run(options: argparse.Namespace) -> int:
     if options.frames < 1 or options.rate_hz <= 0:
         raise ConfigError(f'expected --frames >= 1 and --rate-hz > 0, got {options.frames} and {options.rate_hz}')
     start = time.monotonic()
-    predictor = load_predictor(options)
     options.out.mkdir(parents=True, exist_ok=True)
     source = open_input(prepare_bag(options), (options.image_topic,) if options.image_topic else ())
     if len(source.cameras) > 1:
         names = ', '.join(str(topic) for topic in source.cameras.values())
         raise ConfigError(f'--image-topic: the demo plays one camera, name it: {names}')
+    predictor = load_predictor(options)  # after what is quicker to fail: it may measure engines
     say(f'playing {source.cameras[""]} of {source.path}')
     truth = find_truth(source, (), predictor.labels, options.out)
     report = replay_bag_online(

@@ -64,7 +64,7 @@ def test_predict_never_imports_ros(media: Path, tmp_path: Path, tiny_checkpoint_
     code = (
         'import sys; from sembox_ros.cli import main; '
         f'main(["predict", {str(media / "a.png")!r}, "--out", {str(tmp_path / "o")!r}, '
-        f'"--checkpoint", {str(tiny_checkpoint_path)!r}]); '
+        f'"--checkpoint", {str(tiny_checkpoint_path)!r}, "--engine", "torch"]); '
         'tops = {m.split(".")[0] for m in sys.modules}; '
         'print("ROS", [t for t in tops if t in ("rclpy", "cv_bridge") or t.endswith("_msgs")])'
     )

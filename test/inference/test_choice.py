@@ -86,11 +86,11 @@ def test_it_is_remembered_and_measured_anew_when_something_changes(
     known: Path, tiny: Checkpoint, tiny_checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    plain = choice.measure
+    measured = choice.measure(tiny, device=CPU, precision='auto', threads=1)
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(*_args: Any, **_kwargs: Any) -> Any:
         calls.append('')
-        return plain(*args, **kwargs)
+        return measured
 
     monkeypatch.setattr(choice, 'measure', counted)
     _, first = choose(tiny)
@@ -108,15 +108,20 @@ def test_it_is_remembered_and_measured_anew_when_something_changes(
     assert len(calls) == 5
 
 
-@pytest.mark.parametrize('content', ['', '{', '[1]', '[{"engine": "fast"}]', '[{"surprise": 1}]', '{"a": 1}', '5'])
-def test_a_damaged_memory_is_measured_anew(known: Path, tiny: Checkpoint, content: str) -> None:
+def test_a_damaged_memory_is_measured_anew(known: Path, tiny: Checkpoint) -> None:
     _, first = choose(tiny)
     [file] = known.glob('engines-*.json')
-    file.write_text(content)
+    file.write_text('{')
     engine, again = choose(tiny)
     assert engine.name == 'fast'
     assert set(again) == set(first)
     assert len(json.loads(file.read_text())) == len(first)
+
+
+@pytest.mark.parametrize('content', ['', '{', '[1]', '[{"engine": "fast"}]', '[{"surprise": 1}]', '{"a": 1}', '5'])
+def test_a_memory_that_is_no_table_of_candidates_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / 'engines.json').write_text(content)
+    assert choice._read(tmp_path / 'engines.json') is None
 
 
 def test_no_engine_is_an_error_that_says_why(known: Path, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

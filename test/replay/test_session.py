@@ -223,10 +223,23 @@ def default_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background shell makes children ignore it
 
 
+@pytest.fixture(scope='module')
+def long_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than one part."""
+    return write(tmp_path_factory.mktemp('long') / 'drive', 200, size_hw=(64, 128))
+
+
+@pytest.fixture(scope='module')
+def whole(long_bag: Path, tmp_path_factory: pytest.TempPathFactory, predictor: Predictor) -> dict:
+    """The report of its replay in one go."""
+    return replay(long_bag, tmp_path_factory.mktemp('whole') / 'out', predictor)
+
+
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_replay_goes_on(tmp_path: Path, tiny_checkpoint_path: Path, predictor: Predictor, how: int):
-    bag = write(tmp_path / 'drive', 200, size_hw=(64, 128))
-    out = tmp_path / 'out'
+def test_an_interrupted_replay_goes_on(
+    tmp_path: Path, tiny_checkpoint_path: Path, long_bag: Path, whole: dict, how: int
+):
+    bag, out = long_bag, tmp_path / 'out'
     process = start_replay(bag, out, tiny_checkpoint_path, preexec_fn=default_sigint)
     wanted = out / 'parts' / ('0001.unfinished' if how == signal.SIGKILL else '0000.unfinished')
     deadline = time.monotonic() + 60
@@ -253,7 +266,6 @@ def test_an_interrupted_replay_goes_on(tmp_path: Path, tiny_checkpoint_path: Pat
     assert report['partial'] is None
     assert report['frames']['processed'] == report['accuracy']['masks'] == 200
     assert f'sha256 {report["outputs_sha256"][:16]}' in printed
-    whole = replay(bag, tmp_path / 'whole', predictor)
     assert report['outputs_sha256'] == whole['outputs_sha256']
     for section in ('accuracy', 'stability'):
         assert report[section] == whole[section]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,13 +43,19 @@ def exchange(robot: Robot, message: Image | CompressedImage, topic: str = '/imag
     robot.exchange(message, topic, robot.received[f'/{key}'])
 
 
-@pytest.mark.parametrize('size_hw', [(120, 160), (97, 301)])
-def test_outputs_carry_the_frame_they_belong_to(start_node: StartNode, robot: Robot, size_hw, tiny_checkpoint_path):
+def test_outputs_carry_the_frame_they_belong_to(start_node: StartNode, robot: Robot, tiny_checkpoint_path):
     for topic in IMAGES:
         robot.listen(f'/{topic}', Image)
     robot.listen('/detections', Detection2DArray)
     start_node(score_threshold=0.0, max_detections=7, overlay_alpha=0.25)
-    message = street_message(*size_hw, stamp=(1234567890, 987654321), frame_id='cam/ü 左')
+    predictor = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu')
+    for nanosec, size_hw in ((987654321, (120, 160)), (987654322, (97, 301))):
+        check_outputs(robot, predictor, size_hw, stamp=(1234567890, nanosec))
+
+
+def check_outputs(robot: Robot, predictor: Predictor, size_hw: tuple[int, int], stamp: tuple[int, int]) -> None:
+    """Everything that the node says about a frame of that size belongs to it and is right."""
+    message = street_message(*size_hw, stamp=stamp, frame_id='cam/ü 左')
     outputs = {t: robot.exchange(message, '/image', robot.received[f'/{t}']) for t in (*IMAGES, 'detections')}
 
     header = serialize_message(message.header)
@@ -57,7 +65,7 @@ def test_outputs_carry_the_frame_they_belong_to(start_node: StartNode, robot: Ro
     assert [outputs[t].encoding for t in IMAGES] == ['mono8', 'mono8', 'rgb8', 'rgb8']
     assert mask.shape == confidence.shape == color.shape[:2] == overlay.shape[:2] == size_hw
     # The same file through the same predictor, without ROS, must give the same pixels.
-    [scene] = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu').predict([decode_image(message)])
+    [scene] = predictor.predict([decode_image(message)])
     assert (mask == scene.semantic).mean() > 0.999
     assert mask.max() < len(CITYSCAPES_19)
     assert len(np.unique(mask)) > 1
@@ -80,24 +88,15 @@ def test_outputs_carry_the_frame_they_belong_to(start_node: StartNode, robot: Ro
     assert scores == sorted(scores, reverse=True)
 
 
-def test_label_info_reaches_a_late_joiner(start_node: StartNode, robot: Robot):
-    robot.listen('/detections', Detection2DArray)
-    start_node(score_threshold=0.75)
-    exchange(robot, street_message())
-    semantic = robot.listen_latched('/segmentation/label_info', LabelInfo)
-    detection = robot.listen_latched('/detections/label_info', LabelInfo)
+def test_label_info_reaches_a_late_joiner(shared_node: Robot):
+    answers = shared_node.listen('/shared/detections', Detection2DArray)
+    shared_node.exchange(street_message(), '/shared/image', answers)
+    semantic = shared_node.listen_latched('/shared/segmentation/label_info', LabelInfo)
+    detection = shared_node.listen_latched('/shared/detections/label_info', LabelInfo)
     wait_until(lambda: semantic and detection, 'both label sets')
     for message, labels, threshold in ((semantic[0], CITYSCAPES_19, 0.0), (detection[0], COCO_90, 0.75)):
         assert [(c.class_id, c.class_name) for c in message.class_map] == list(enumerate(labels.names))
         assert message.threshold == pytest.approx(threshold)
-
-
-def test_detections_are_published_when_empty(start_node: StartNode, robot: Robot):
-    answers = robot.listen('/detections', Detection2DArray)
-    start_node(score_threshold=1.0)
-    exchange(robot, street_message(stamp=(5, 6)))
-    assert answers[0].detections == []
-    assert (answers[0].header.stamp.sec, answers[0].header.stamp.nanosec) == (5, 6)
 
 
 def test_enable_pauses_and_resumes(start_node: StartNode, robot: Robot):
@@ -128,8 +127,9 @@ def test_live_parameters_take_effect(start_node: StartNode, robot: Robot):
     assert len(answers[-1].detections) == 2
     assert all(d.results[0].hypothesis.class_id in COCO_90.names for d in answers[-1].detections)
     assert robot.set_parameter('score_threshold', 1.0).successful
-    exchange(robot, street_message())
-    assert answers[-1].detections == []
+    exchange(robot, street_message(stamp=(5, 6)))
+    assert answers[-1].detections == []  # published all the same
+    assert (answers[-1].header.stamp.sec, answers[-1].header.stamp.nanosec) == (5, 6)
     wait_until(lambda: labels[-1].threshold == 1.0, 'LabelInfo with the new threshold')
 
 
@@ -157,7 +157,8 @@ def test_wrong_parameter_values_are_refused_with_the_reason(shared_node: Robot, 
 def shared_process(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint_path: Path):
     """One node for the tests that do not change it, out of the other nodes' way."""
     log = tmp_path_factory.mktemp('shared') / 'node.log'
-    node = NodeProcess(log, ['-r', '__ns:=/shared', '-p', f'checkpoint:={tiny_checkpoint_path}'])
+    parameters = ['-p', f'checkpoint:={tiny_checkpoint_path}', '-p', 'score_threshold:=0.75']
+    node = NodeProcess(log, ['-r', '__ns:=/shared', *parameters])
     node.wait_active()
     yield node
     node.stop()
@@ -318,29 +319,57 @@ def _checkpoint_of_robot(robot: Robot, tiny_checkpoint_path: Path) -> None:
     robot.tiny = tiny_checkpoint_path
 
 
-@pytest.mark.parametrize(
-    ('parameters', 'reason'),
-    [
-        ({'checkpoint': '/nowhere.safetensors'}, 'does not exist'),
-        ({'device': 'cuda:99'}, 'is not available'),
-        ({'device': 'gpu'}, 'expected auto, cpu, cuda or cuda:N'),
-        ({'score_treshold': '0.5'}, 'did you mean score_threshold?'),
-        ({'score_threshold': '7.0'}, '0.0..1.0'),
-        ({'input_transport': 'rtsp'}, 'expected one of auto, raw, compressed'),
-        ({'cameras': '[front, 2nd]'}, 'cameras: expected relative topic names (letters, digits and underscores'),
-        ({'cameras': '[front, /left]'}, "got '/left'"),
-        ({'cameras': '[front, left, front]'}, 'got front more than once'),
-        ({'cameras': '[1, 2]'}, 'got 1'),
-        ({'cameras': 'front'}, 'expected list or tuple'),
-        ({'device': '[]'}, 'device: expected str'),
-    ],
-)
-def test_a_node_that_cannot_start_says_why_in_one_line(start_node: StartNode, parameters, reason):
-    node = start_node(wait=False, **parameters)
-    assert node.process.wait(timeout=60) == 1
-    lines = [line for line in node.output.splitlines() if line.strip()]
-    assert len(lines) == 1, node.output
-    assert reason in lines[0]
+CANNOT_START = {
+    'checkpoint:=/nowhere.safetensors': 'does not exist',
+    'device:=cuda:99': 'is not available',
+    'device:=gpu': 'expected auto, cpu, cuda or cuda:N',
+    'score_treshold:=0.5': 'did you mean score_threshold?',
+    'score_threshold:=7.0': '0.0..1.0',
+    'input_transport:=rtsp': 'expected one of auto, raw, compressed',
+    'cameras:=[front, 2nd]': 'cameras: expected relative topic names (letters, digits and underscores',
+    'cameras:=[front, /left]': "got '/left'",
+    'cameras:=[front, left, front]': 'got front more than once',
+    'cameras:=[1, 2]': 'got 1',
+    'cameras:=front': 'expected list or tuple',
+    'device:=[]': 'device: expected str',
+}
+# Imports once; each node is a process of its own all the same.
+START_EACH = """
+import os, sys
+from sembox_ros.ros.node import main
+folder, checkpoint, *parameters = sys.argv[1:]
+for index, parameter in enumerate(parameters):
+    child = os.fork()
+    if not child:
+        log = os.open(f'{folder}/{index}.log', os.O_CREAT | os.O_WRONLY)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        try:
+            main(['node', '--ros-args', '-p', f'checkpoint:={checkpoint}', '-p', parameter])
+        except SystemExit as end:
+            os._exit(end.code)  # the libraries' clean-up is not made for a copy of their process
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def refusals(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint_path: Path) -> dict[str, tuple[int, str]]:
+    """Parameter that keeps a node from starting -> its exit status and what it printed."""
+    folder = tmp_path_factory.mktemp('refusals')
+    command = [sys.executable, '-c', START_EACH, str(folder), str(tiny_checkpoint_path), *CANNOT_START]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    statuses = [int(line) for line in done.stdout.split()]
+    outputs = [(folder / f'{index}.log').read_text() for index in range(len(CANNOT_START))]
+    return dict(zip(CANNOT_START, zip(statuses, outputs, strict=True), strict=True))
+
+
+@pytest.mark.parametrize('parameter', CANNOT_START)
+def test_a_node_that_cannot_start_says_why_in_one_line(refusals: dict[str, tuple[int, str]], parameter: str):
+    status, output = refusals[parameter]
+    assert status == 1
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert len(lines) == 1, output
+    assert CANNOT_START[parameter] in lines[0]
 
 
 def test_malformed_ros_arguments_are_explained_without_a_traceback(start_node: StartNode):
