@@ -29,6 +29,7 @@ from hardware import count_cores, describe_machine
 from report import Section, write_report
 from timing import Candidate, Sample, measure_rounds
 
+from sembox_ros.cli.common import parse_size
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import load_scene_labels
@@ -123,7 +124,7 @@ def measure_throughput(options: argparse.Namespace, bag: Path, section: Section)
     """Every candidate once per round."""
     write_drive(bag, drive_frames(options.frames), labels=LABELS)
     candidates: dict[str, Candidate] = {}
-    for canvas_hw in ((512, 1024), load_bundled().input.size_hw):
+    for canvas_hw in options.canvas:
         predictor = create_predictor(canvas_hw)
         name = f'canvas {canvas_hw[0]}x{canvas_hw[1]}'
         section.notes.append(f'{name}: {predictor.engine.name} {predictor.engine.precision}')
@@ -167,6 +168,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--frames', type=int, default=120, help='length of the drive (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=3, help='of each candidate (default: %(default)s)')
+    parser.add_argument(
+        '--canvas', type=parse_size, nargs='+', default=[(512, 1024), (256, 512)], metavar='HxW',
+        help='what images are scaled to for the network (default: 512x1024 256x512, that of the checkpoint)',
+    )  # fmt: skip
     parser.add_argument('--memory', type=int, nargs='+', metavar='FRAMES', help='memory, on drives of such lengths')
     parser.add_argument('--name', default=f'{count_cores()}core-cpu', help='name of the machine in the result')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the result (default: bench/results)')

@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(root: Path, checkpoint: Path, out: Path, *args: str) -> tuple[int, dict]:
     status = main([
         'evaluate', '--root', str(root), '--split', 'val', '--checkpoint', str(checkpoint), '--device', 'cpu',
-        '--out', str(out), *args,
+        '--engine', 'torch', '--out', str(out), *args,
     ])  # fmt: skip
     path = out / 'metrics.json'
     return status, json.loads(path.read_text()) if path.is_file() else {}
