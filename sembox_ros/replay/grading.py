@@ -140,6 +140,8 @@ class ReplayGrader:
         notes = list(self.grade.notes)
         if self._unmatched:
             notes.append(f'{self._unmatched} frames without ground truth of their stamp are not graded')
+        unusable = _most_common(Counter(self.truth.unusable))
+        notes += [f'{count} x ground truth that cannot be used: {reason}' for reason, count in unusable.items()]
         confusion = None
         if semantic is not None and self.truth.labels.semantic is not None:
             counts = self.grade.confusion()

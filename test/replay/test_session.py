@@ -21,11 +21,12 @@ from pycocotools.cocoeval import COCOeval
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.replay.bag_writer import BagWriter
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.drive import DriveFrame, write_drive
 from sembox_ros.replay.media import VideoReader, read_image
 from sembox_ros.replay.report import load_report
-from sembox_ros.replay.scene_messages import read_detections, view_image
+from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE, read_detections, view_image
 from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
 
 LOW = DetectionConfig(score_threshold=0.0, max_detections=20)  # random weights find little
@@ -170,9 +171,6 @@ def test_bad_frames_are_counted_with_their_reason(predictor: Predictor, tmp_path
 
 def damage(bag: Path, stamps: list[int], *, truncated: int) -> None:
     """Write the images of a bag again, with other stamps and half of one jpeg."""
-    from sembox_ros.replay.bag_writer import BagWriter
-    from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE
-
     topic = '/camera/image_raw/compressed'
     entries = list(read_bag(bag))
     shutil.rmtree(bag)
@@ -297,6 +295,22 @@ def test_a_truth_that_does_not_fit_is_noted(predictor: Predictor, tmp_path: Path
     report = replay(tmp_path / 'drive', tmp_path / 'out', predictor)
     assert report['accuracy']['masks'] == 2
     assert any('does not fit its frame' in note for note in report['accuracy']['notes'])
+
+
+def test_truth_that_cannot_be_used_is_told(predictor: Predictor, tmp_path: Path):
+    write(tmp_path / 'drive', 3)
+    entries = list(read_bag(tmp_path / 'drive'))
+    shutil.rmtree(tmp_path / 'drive')
+    with BagWriter(tmp_path / 'drive') as writer:
+        for entry in entries:
+            if entry.topic.endswith('/mask') and entry.stamp_ns == FIRST_NS + STEP_NS:
+                entry.message.data = entry.message.data[:100]
+            writer.write(entry.topic, entry.message.__msgtype__, entry.received_ns, entry.message)
+    report = replay(tmp_path / 'drive', tmp_path / 'out', predictor)
+    assert report['accuracy']['masks'] == 2
+    assert report['accuracy']['images'] == 3
+    [note] = [n for n in report['accuracy']['notes'] if 'cannot be used' in n]
+    assert note.startswith('1 x ground truth that cannot be used: /ground_truth/segmentation/mask: ')
 
 
 def test_pictures_of_the_worst_frames_show_the_frame(bag: Path, predictor: Predictor, tmp_path: Path):
