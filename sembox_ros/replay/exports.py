@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sembox_ros.errors import ConfigError, InputError
+from sembox_ros.evaluation.coco_ap import to_xywh
 from sembox_ros.label_ids import has_label_ids, label_id_table
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.replay.media import write_image
@@ -139,9 +140,7 @@ def _id_in(labels: LabelSet, name: str) -> int:
 
 
 def _rows(boxes: Detections, image: int, categories: Any) -> list[dict[str, Any]]:
-    corners = boxes.boxes_xyxy.astype(np.float64)
-    xywh = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
-    rows = zip(xywh.tolist(), boxes.class_ids.tolist(), boxes.scores.tolist(), strict=True)
+    rows = zip(to_xywh(boxes.boxes_xyxy).tolist(), boxes.class_ids.tolist(), boxes.scores.tolist(), strict=True)
     return [
         {'image_id': image, 'category_id': categories[class_id], 'bbox': box, 'score': score}
         for box, class_id, score in rows

@@ -17,9 +17,9 @@ from sembox_ros.replay.bags import BagReader
 from sembox_ros.replay.folder import ReplayFolder
 from sembox_ros.replay.gallery import write_worst
 from sembox_ros.replay.grading import ReplayGrader
-from sembox_ros.replay.live import LiveRun, run_live
+from sembox_ros.replay.live import INTERRUPTED, LiveRun, run_live
 from sembox_ros.replay.live_numbers import online_section
-from sembox_ros.replay.parts import BAG, FrameRecord, box_rows, writing
+from sembox_ros.replay.parts import BAG, FrameRecord, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.scene_messages import read_detections, view_image
 from sembox_ros.replay.session import Input, ReplayOptions, find_truth, findings, head, speed, write_tables
@@ -90,7 +90,7 @@ def replay_bag_online(
             read_truth(source.path, known)
     report = _grade(source, folder, predictor, options, known, run)
     shutil.rmtree(folder.parts)
-    if run.partial == 'interrupted':
+    if run.partial == INTERRUPTED:
         raise KeyboardInterrupt
     return report
 
@@ -185,8 +185,6 @@ def read_answers(run: LiveRun, labels: SceneLabels) -> Iterator[tuple[FrameRecor
             record,
             problem='',
             timings_ms={'end_to_end': frame.end_to_end_ms},
-            boxes=box_rows(scene.detections),
-            size_hw=scene.size_hw,
             answered_ns=frame.answered_ns,
         ), scene
 

@@ -73,14 +73,13 @@ class Writer:
         Raises:
             DatasetError: something could not be written; the parts before stay.
         """
-        if self._thread.is_alive():
-            while self._thread.is_alive():
-                try:
-                    self._queue.put(None, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            self._thread.join()
+        while self._thread.is_alive():
+            try:
+                self._queue.put(None, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        self._thread.join()
         if self._error is not None:
             raise self._error
 
