@@ -143,6 +143,13 @@ class ModelConfig(Checked):
         19, 'classes of the semantic label set; 0: the network only detects', minimum=0, maximum=255
     )
     detection_classes: int = option(90, 'classes of the detection label set', minimum=1, maximum=10000)
+    box_head: bool = option(True, 'find boxes; without it, instances must come from their masks')
+    instance_channels: int = option(
+        0, 'channels of the mask features and the length of a kernel; 0: no instance masks', minimum=0, maximum=512
+    )
+    instance_head_channels: int = option(128, 'channels inside the instance head', minimum=8, maximum=512)
+    instance_head_depth: int = option(2, 'convolutions of each branch of the instance head', minimum=1, maximum=4)
+    instance_grids: tuple[int, ...] = option((40, 36, 24, 16, 12), 'cells along each side of the grids of p3 to p7')
     anchor_scale: float = option(4.0, 'side of the smallest square anchor, in strides', minimum=1.0, maximum=16.0)
 
 
@@ -190,6 +197,14 @@ class DetectionConfig(Checked):
         dynamic=True,
     )  # fmt: skip
     max_detections: int = option(100, 'most boxes per image, best first', minimum=1, maximum=1000, dynamic=True)
+    fusion: str = option(
+        'auto',
+        'how instances get their pixels; boxes: each box takes those of its class inside it; heuristic, efficientps: '
+        'from instance masks, whose boxes are then the detections; auto: efficientps where the network has such masks, '
+        'else boxes',
+        choices=('auto', 'boxes', 'heuristic', 'efficientps'),
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)

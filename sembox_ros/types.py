@@ -22,6 +22,44 @@ def check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dty
         raise InputError(f'{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}')
 
 
+# The parts of a scene that have a value for every pixel.
+PLANES = {'semantic': np.uint8, 'confidence': np.uint8, 'instances': np.uint16, 'panoptic': np.int32}
+MAX_INSTANCE = 65535  # instances are numbered in 16 bits
+_IN_ORDER = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a panoptic scene, a row each, by ascending id.
+
+    Attributes:
+        ids: (M,) int32, the values of `Scene.panoptic` (see `panoptic`), void left out.
+        class_ids: (M,) int64, ids of the semantic label set.
+        scores: (M,) float32 in 0..1, those of the detections; 1 for stuff.
+        areas: (M,) int64, pixels.
+        boxes_xyxy: (M, 4) float32 around the pixels, in pixels of the image.
+
+    Raises:
+        InputError: shapes or dtypes do not fit.
+    """
+
+    ids: np.ndarray
+    class_ids: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    boxes_xyxy: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_array('ids', self.ids, (None,), np.int32)
+        count = len(self.ids)
+        for name, dtype in (('class_ids', np.int64), ('scores', np.float32), ('areas', np.int64)):
+            check_array(name, getattr(self, name), (count,), dtype)
+        check_array('boxes_xyxy', self.boxes_xyxy, (count, 4), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 @dataclass(frozen=True)
 class Detections:
     """Boxes of one image, best score first.
@@ -30,18 +68,25 @@ class Detections:
         boxes_xyxy: (N, 4) float32, x0 y0 x1 y1 in pixels of the input image, 0 <= x0 <= x1 <= width.
         class_ids: (N,) int64, ids of the detection label set.
         scores: (N,) float32 in 0..1.
+        ids: (N,) int64 in 1..65535, unique: which pixels of `Scene.instances` are whose. Left out: 1, 2, ... N.
 
     Raises:
-        InputError: shapes, dtypes or box corners do not fit.
+        InputError: shapes, dtypes, box corners or ids do not fit.
     """
 
     boxes_xyxy: np.ndarray
     class_ids: np.ndarray
     scores: np.ndarray
+    ids: np.ndarray = field(default_factory=lambda: _IN_ORDER)
 
     def __post_init__(self) -> None:
         check_array('boxes_xyxy', self.boxes_xyxy, (None, 4), np.float32)
         count = len(self.boxes_xyxy)
+        if self.ids is _IN_ORDER:
+            object.__setattr__(self, 'ids', np.arange(1, count + 1))
+        check_array('ids', self.ids, (count,), np.int64)
+        if count and not (self.ids.min() >= 1 and self.ids.max() <= MAX_INSTANCE and len(np.unique(self.ids)) == count):
+            raise InputError(f'ids: expected different numbers in 1..{MAX_INSTANCE}, got {self.ids.tolist()!s:.80}')
         check_array('class_ids', self.class_ids, (count,), np.int64)
         check_array('scores', self.scores, (count,), np.float32)
         if count and not np.isfinite(self.boxes_xyxy).all():
@@ -55,7 +100,7 @@ class Detections:
     def above(self, score_threshold: float) -> Detections:
         """Those with at least this score."""
         keep = self.scores >= score_threshold
-        return Detections(self.boxes_xyxy[keep], self.class_ids[keep], self.scores[keep])
+        return Detections(self.boxes_xyxy[keep], self.class_ids[keep], self.scores[keep], self.ids[keep])
 
     @classmethod
     def empty(cls) -> Detections:
@@ -74,7 +119,9 @@ class Scene:
         semantic: (H, W) uint8 class ids of the semantic label set at the input image's size.
         confidence: (H, W) uint8, probability of the pixel's class times 255.
         detections: boxes in pixels of the input image.
-        panoptic: (H, W) int32 segment ids.
+        instances: (H, W) uint16, `ids` of the detection that has the pixel; 0 = stuff or none.
+        panoptic: (H, W) int32 segment ids: class times 65536 plus the value in `instances`; see `panoptic.VOID`.
+        segments: the table of `panoptic`.
         timings_ms: stage name -> milliseconds spent for the batch that this image was in.
 
     Raises:
@@ -85,11 +132,13 @@ class Scene:
     semantic: np.ndarray | None = None
     confidence: np.ndarray | None = None
     detections: Detections | None = None
+    instances: np.ndarray | None = None
     panoptic: np.ndarray | None = None
+    segments: Segments | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, dtype in (('semantic', np.uint8), ('confidence', np.uint8), ('panoptic', np.int32)):
+        for name, dtype in PLANES.items():
             array = getattr(self, name)
             if array is not None:
                 check_array(name, array, self.size_hw, dtype)

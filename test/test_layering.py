@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
     'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
-    'evaluation', 'page', 'label_ids', 'atomic',
+    'evaluation', 'page', 'label_ids', 'atomic', 'panoptic',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     'errors': set(),
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     'labels': {'label_tables', 'errors'},
     'label_ids': {'labels', 'label_tables', 'errors'},
     'types': {'errors'},
+    'panoptic': {'types', 'labels', 'errors'},
     'config': {'errors'},
     'ops': {'errors'},
     'models': {'ops', 'config', 'labels', 'atomic', 'errors'},
@@ -31,21 +32,21 @@ ALLOWED: dict[str, set[str]] = {
     'losses': {'ops', 'types', 'labels', 'errors'},
     'postprocess': {'ops', 'types', 'labels', 'errors'},
     'decoding': {'errors'},
-    'draw': {'types', 'labels', 'errors'},
+    'draw': {'types', 'panoptic', 'labels', 'errors'},
     'page': {'atomic', 'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
-    'data': {'ops', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'atomic', 'errors'},
-    'evaluation': {'types', 'labels', 'atomic', 'errors'},
+    'data': {'ops', 'panoptic', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'atomic', 'errors'},
+    'evaluation': {'panoptic', 'types', 'labels', 'atomic', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
-    'inference': {'models', 'postprocess', 'ops', 'types', 'labels', 'config', 'atomic', 'errors'},
+    'inference': {'models', 'postprocess', 'ops', 'panoptic', 'types', 'labels', 'config', 'atomic', 'errors'},
     'training': _BELOW_TRAINING,
     # config as well: thresholds are arguments of the predictor.
     'replay': {
-        'inference', 'evaluation', 'draw', 'page', 'decoding', 'types', 'labels', 'label_ids', 'config', 'atomic',
-        'errors',
+        'inference', 'evaluation', 'draw', 'page', 'decoding', 'panoptic', 'types', 'labels', 'label_ids', 'config',
+        'atomic', 'errors',
     },
     'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
-    'ros': {'inference', 'draw', 'decoding', 'types', 'labels', 'config', 'errors'},
+    'ros': {'inference', 'draw', 'decoding', 'panoptic', 'types', 'labels', 'config', 'errors'},
     '__main__': {'cli'},
     '__init__': set(),
 }

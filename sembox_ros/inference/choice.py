@@ -149,6 +149,8 @@ def _run(engine: Engine, batch: Tensor) -> NetworkOutput:
 
 
 def _compare(candidate: Candidate, output: NetworkOutput, reference: NetworkOutput) -> Candidate:
+    assert output.class_logits is not None
+    assert reference.class_logits is not None
     scores = float((output.class_logits.sigmoid() - reference.class_logits.sigmoid()).abs().max())
     pixels = 0.0
     if output.semantic_logits is not None and reference.semantic_logits is not None:

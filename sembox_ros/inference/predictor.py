@@ -208,6 +208,8 @@ class Predictor:
         def boxes(index: int) -> Detections | None:
             if 'detections' not in wanted:
                 return None
+            assert raw.class_logits is not None
+            assert raw.box_regression is not None
             return decode_detections(
                 raw.class_logits[index],
                 raw.box_regression[index],

@@ -23,15 +23,31 @@ class NetworkOutput(NamedTuple):
     """Raw tensors of one forward pass.
 
     Attributes:
-        class_logits: (B, A, K) before the sigmoid, anchors in the order of `ops.anchors.create_anchors`.
+        class_logits: (B, A, K) before the sigmoid, anchors in the order of `ops.anchors.create_anchors`. None, as the
+            next one, from a network without a box head.
         box_regression: (B, A, 4) dx, dy, dw, dh against the anchors.
         semantic_logits: (B, K, h, w) before the softmax, smaller than the input: `semantic_sizes` of the network says
             how they are resized. None from a network that only detects.
+        category_logits: (B, G, K) before the sigmoid: what is in each cell of the instance head's grids, p3's first,
+            row by row. None, as the next two, from a network without an instance head.
+        mask_kernels: (B, G, E): a 1x1 convolution for each cell.
+        mask_features: (B, E, h, w) that the kernels turn into mask logits, at a quarter of the input's size.
     """
 
-    class_logits: Tensor
-    box_regression: Tensor
+    class_logits: Tensor | None
+    box_regression: Tensor | None
     semantic_logits: Tensor | None
+    category_logits: Tensor | None = None
+    mask_kernels: Tensor | None = None
+    mask_features: Tensor | None = None
+
+
+def output_fields(config: ModelConfig) -> tuple[str, ...]:
+    """The names in `NetworkOutput` of what a network of this configuration gives, in their order."""
+    boxes = ('class_logits', 'box_regression') if config.box_head else ()
+    semantic = ('semantic_logits',) if config.semantic_classes else ()
+    instances = ('category_logits', 'mask_kernels', 'mask_features') if config.instance_channels else ()
+    return (*boxes, *semantic, *instances)
 
 
 def concatenate(outputs: Sequence[NetworkOutput]) -> NetworkOutput:

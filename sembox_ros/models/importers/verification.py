@@ -224,6 +224,8 @@ def _thin_map(features: Tensor) -> np.ndarray:
 
 def _outputs(raw: NetworkOutput, golden: Golden, anchor_scale: float) -> dict[str, np.ndarray]:
     """The outputs as the original has them: y before x, scores after the sigmoid."""
+    assert raw.class_logits is not None
+    assert raw.box_regression is not None
     height, width = golden.images.shape[2:]
     anchors = create_anchors((height, width), anchor_scale=anchor_scale)[None]
     found = {}
