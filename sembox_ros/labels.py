@@ -123,6 +123,11 @@ class SceneLabels:
         """Names of the mask's classes; empty for a network that only detects."""
         return self.semantic.names if self.semantic else ()
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether any box's class is one of the mask's, so that instances have pixels."""
+        return bool(self.thing_links)
+
     @classmethod
     def linked_by_name(cls, semantic: LabelSet | None, detection: LabelSet) -> SceneLabels:
         """Link every detection class to the thing class of its name, or to what this mask vocabulary calls it."""
