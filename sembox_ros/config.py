@@ -26,6 +26,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CAMERA_NAME = re.compile(r'[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
+LEVELS = 5  # of the pyramid, p3 to p7
+MAX_GRID_ROWS = 100
 SIZE_DIVISOR = 128  # p7's stride: every pyramid level then halves exactly
 
 
@@ -149,8 +151,20 @@ class ModelConfig(Checked):
     )
     instance_head_channels: int = option(128, 'channels inside the instance head', minimum=8, maximum=512)
     instance_head_depth: int = option(2, 'convolutions of each branch of the instance head', minimum=1, maximum=4)
-    instance_grids: tuple[int, ...] = option((40, 36, 24, 16, 12), 'cells along each side of the grids of p3 to p7')
+    instance_grids: tuple[int, ...] = option((40, 36, 24, 16, 12), 'rows of the grids of p3 to p7')
+    instance_grid_aspect: float = option(
+        1.0, 'columns per row of the grids: 1 as published, 2 for canvases twice as wide as high', minimum=0.25,
+        maximum=4.0,
+    )  # fmt: skip
     anchor_scale: float = option(4.0, 'side of the smallest square anchor, in strides', minimum=1.0, maximum=16.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows = self.instance_grids
+        if len(rows) != LEVELS or not all(type(count) is int and 1 <= count <= MAX_GRID_ROWS for count in rows):
+            raise ConfigError(f'instance_grids: expected {LEVELS} numbers in 1..{MAX_GRID_ROWS}, got {rows!s:.80}')
+        if not (self.box_head or self.semantic_classes or self.instance_channels):
+            raise ConfigError('box_head: expected true, or semantic_classes or instance_channels, or nothing is found')
 
 
 @dataclass(frozen=True)

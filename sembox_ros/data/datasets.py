@@ -52,3 +52,8 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         if parameter.default is inspect.Parameter.empty and parameter.name not in options:
             raise ConfigError(f"dataset {name}: option '{parameter.name}' is missing")
     return factory(**options)
+
+
+def has_option(name: str, option: str) -> bool:
+    """Whether the dataset of that name has an option of that name."""
+    return name in DATASETS and option in inspect.signature(DATASETS[name]).parameters

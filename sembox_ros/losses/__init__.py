@@ -10,11 +10,13 @@ from torch import Tensor
 
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.losses.box import BoxLoss
+from sembox_ros.losses.instance import InstanceLoss
 from sembox_ros.losses.semantic import SemanticLoss
+from sembox_ros.ops.grids import Grids
 
-LOSSES: dict[str, Callable[..., Any]] = {'box': BoxLoss, 'semantic': SemanticLoss}
+LOSSES: dict[str, Callable[..., Any]] = {'box': BoxLoss, 'semantic': SemanticLoss, 'instance': InstanceLoss}
 
-TERMS = ('loss_box_cls', 'loss_box_reg', 'loss_semantic', 'loss_region')
+TERMS = ('loss_box_cls', 'loss_box_reg', 'loss_semantic', 'loss_region', 'loss_category', 'loss_mask')
 
 
 def create_loss(name: str, options: Mapping[str, Any]) -> Any:
@@ -55,36 +57,56 @@ class SceneOutput(Protocol):
     """What the losses read of a network's output."""
 
     @property
-    def class_logits(self) -> Tensor:
-        """(B, A, K) before the sigmoid."""
+    def class_logits(self) -> Tensor | None:
+        """(B, A, K) before the sigmoid; None, as the next one, without a box head."""
 
     @property
-    def box_regression(self) -> Tensor:
+    def box_regression(self) -> Tensor | None:
         """(B, A, 4) dx, dy, dw, dh against the anchors."""
 
     @property
     def semantic_logits(self) -> Tensor | None:
         """(B, K, H, W) before the softmax; None from a network that only detects."""
 
+    @property
+    def category_logits(self) -> Tensor | None:
+        """(B, G, K) before the sigmoid; None, as the next two, without an instance head."""
+
+    @property
+    def mask_kernels(self) -> Tensor | None:
+        """(B, G, E + 5)."""
+
+    @property
+    def mask_features(self) -> Tensor | None:
+        """(B, E, H / 4, W / 4)."""
+
 
 class SceneLoss:
-    """The losses of both heads and their weighted sum.
+    """The losses of all heads and their weighted sum.
 
     Args:
-        box: loss of the box head, or None to train semantics only.
-        semantic: loss of the semantic head, or None to train boxes only.
+        box: loss of the box head, or None if it is not trained or not there.
+        semantic: loss of the semantic head, or None.
+        instance: loss of the instance head, or None.
         weights: term name (one of `TERMS`) -> factor; the others count once. Weights of a head that is not trained
             do nothing.
 
     Raises:
-        ConfigError: neither loss is given, or a weight has an unknown name.
+        ConfigError: no loss is given, or a weight has an unknown name.
     """
 
-    def __init__(self, *, box: BoxLoss | None, semantic: SemanticLoss | None, weights: Mapping[str, float]) -> None:
-        if box is None and semantic is None:
-            raise ConfigError('box, semantic: expected at least one loss, got none')
+    def __init__(
+        self,
+        *,
+        box: BoxLoss | None,
+        semantic: SemanticLoss | None,
+        instance: InstanceLoss | None = None,
+        weights: Mapping[str, float],
+    ) -> None:
+        if box is None and semantic is None and instance is None:
+            raise ConfigError('box, semantic, instance: expected at least one loss, got none')
         _check_weights(weights, TERMS)
-        self.box, self.semantic, self.weights = box, semantic, dict(weights)
+        self.box, self.semantic, self.instance, self.weights = box, semantic, instance, dict(weights)
 
     def __call__(
         self,
@@ -95,6 +117,8 @@ class SceneLoss:
         boxes_xyxy: Sequence[Tensor] | None,
         class_ids: Sequence[Tensor] | None,
         is_crowd: Sequence[Tensor] | None,
+        grids: Grids | None = None,
+        instances: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The terms of one batch and their weighted sum; what an absent loss would need may be None.
 
@@ -105,6 +129,8 @@ class SceneLoss:
             boxes_xyxy: per image (N, 4) float32 in pixels of the network's input.
             class_ids: per image (N,) int64.
             is_crowd: per image (N,) bool.
+            grids: of the network's input.
+            instances: (B, H, W) int32, k on the pixels of row k - 1 of the image's boxes.
 
         Returns:
             Term name -> float32 scalar, and `loss`.
@@ -113,26 +139,27 @@ class SceneLoss:
             InputError: something that a loss needs is None or does not fit.
         """
         losses: dict[str, Tensor] = {}
+        objects: dict[str, Any] = {'boxes_xyxy': boxes_xyxy, 'class_ids': class_ids, 'is_crowd': is_crowd}
         if self.box is not None:
-            if anchors_xyxy is None or boxes_xyxy is None or class_ids is None or is_crowd is None:
-                raise InputError(
-                    'anchors_xyxy, boxes_xyxy, class_ids, is_crowd: expected all four, got None; '
-                    'a data set without boxes trains with box=None'
-                )
-            losses |= self.box(
-                output.class_logits,
-                output.box_regression,
-                anchors_xyxy=anchors_xyxy,
-                boxes_xyxy=boxes_xyxy,
-                class_ids=class_ids,
-                is_crowd=is_crowd,
-            )
+            given = {'class_logits': output.class_logits, 'box_regression': output.box_regression}
+            losses |= self.box(**_require('box', {**given, 'anchors_xyxy': anchors_xyxy, **objects}))
         if self.semantic is not None:
-            if output.semantic_logits is None or semantic is None:
-                absent = 'semantic' if semantic is None else 'output.semantic_logits'
-                raise InputError(f'{absent}: expected a tensor, got None; boxes alone train with semantic=None')
-            losses |= self.semantic(output.semantic_logits, semantic)
+            losses |= self.semantic(
+                **_require('semantic', {'semantic_logits': output.semantic_logits, 'semantic': semantic})
+            )
+        if self.instance is not None:
+            given = {name: getattr(output, name) for name in ('category_logits', 'mask_kernels', 'mask_features')}
+            needed: dict[str, Any] = {**given, 'grids': grids, 'instances': instances, **objects}
+            losses |= self.instance(**_require('instance', needed))
         return combine(losses, {name: weight for name, weight in self.weights.items() if name in losses})
+
+
+def _require(loss: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts as they are, unless one is None."""
+    absent = [name for name, part in parts.items() if part is None]
+    if absent:
+        raise InputError(f'{", ".join(absent)}: expected a value, got None; without it train with {loss}=None')
+    return dict(parts)
 
 
 def _check_weights(weights: Mapping[str, float], known: Sequence[str]) -> None:

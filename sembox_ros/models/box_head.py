@@ -20,22 +20,37 @@ class LevelSharedHead(nn.Module):
     """Tower of separable convolutions that all levels share, and a last one without norm.
 
     Args:
-        channels: channels of the pyramid.
+        channels: channels of the tower.
         outputs: values per anchor.
         depth: convolutions before the last one.
         levels: number of pyramid levels.
+        in_channels: channels of the pyramid; 0: those of the tower.
+        per_cell: anchors of each place in the maps.
         initial_bias: of every output before training.
+        initial_std: of the last convolution's weights before training.
     """
 
-    def __init__(self, *, channels: int, outputs: int, depth: int, levels: int, initial_bias: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        outputs: int,
+        depth: int,
+        levels: int,
+        in_channels: int = 0,
+        per_cell: int = ANCHORS_PER_CELL,
+        initial_bias: float = 0.0,
+        initial_std: float = 0.01,
+    ) -> None:
         super().__init__()
-        self.outputs = outputs
-        self.convs = nn.ModuleList(SeparableConv(channels, channels, norm=False) for _ in range(depth))
+        self.per_cell = per_cell
+        widths = (in_channels or channels, *(channels,) * (depth - 1))
+        self.convs = nn.ModuleList(SeparableConv(width, channels, norm=False) for width in widths)
         self.norms = nn.ModuleList(nn.ModuleList(create_norm(channels) for _ in range(depth)) for _ in range(levels))
-        self.last = SeparableConv(channels, ANCHORS_PER_CELL * outputs, norm=False)
+        self.last = SeparableConv(channels, per_cell * outputs, norm=False)
         # Small at first, so that boxes start as their anchors and scores at their prior (RetinaNet, section 4.1).
         pointwise: Any = self.last[1]
-        nn.init.normal_(pointwise.weight, std=0.01)
+        nn.init.normal_(pointwise.weight, std=initial_std)
         nn.init.constant_(pointwise.bias, initial_bias)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
@@ -45,7 +60,7 @@ class LevelSharedHead(nn.Module):
             norms: Any = self.norms[level]
             for conv, norm in zip(self.convs, norms, strict=True):
                 x = F.silu(norm(conv(x)))
-            flat.append(_flatten_anchors(self.last(x), self.outputs))
+            flat.append(_flatten_anchors(self.last(x), self.per_cell))
         return torch.cat(flat, dim=1)
 
     def folded(self) -> FoldedLevelHead:
@@ -58,7 +73,7 @@ class FoldedLevelHead(nn.Module):
 
     def __init__(self, source: LevelSharedHead) -> None:
         super().__init__()
-        self.outputs = source.outputs
+        self.per_cell = source.per_cell
         convs: Any = source.convs
         levels: Any = source.norms
         self.towers = nn.ModuleList(
@@ -72,12 +87,12 @@ class FoldedLevelHead(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """As `LevelSharedHead.forward`."""
         flat = [self.last(tower(x)) for tower, x in zip(self.towers, pyramid, strict=True)]
-        return torch.cat([_flatten_anchors(x, self.outputs) for x in flat], dim=1)
+        return torch.cat([_flatten_anchors(x, self.per_cell) for x in flat], dim=1)
 
 
-def _flatten_anchors(x: Tensor, outputs: int) -> Tensor:
-    """(B, anchors x outputs, h, w) to (B, h w anchors, outputs)."""
-    return x.permute(0, 2, 3, 1).unflatten(-1, (ANCHORS_PER_CELL, outputs)).flatten(1, 3)
+def _flatten_anchors(x: Tensor, per_cell: int) -> Tensor:
+    """(B, per_cell x outputs, h, w) to (B, h w per_cell, outputs)."""
+    return x.permute(0, 2, 3, 1).unflatten(-1, (per_cell, -1)).flatten(1, 3)
 
 
 class BoxHead(nn.Module):

@@ -13,7 +13,9 @@ from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
 from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.instance_head import InstanceHead
 from sembox_ros.models.semantic_head import SemanticHead
+from sembox_ros.ops.grids import grid_shapes
 from sembox_ros.ops.resize import resize_through
 
 SEMANTIC_LEVELS = 3  # p3, p4, p5 are what the semantic head reads
@@ -80,8 +82,9 @@ class SemanticBoxNet(nn.Module):
         encoder: gives c2..c5.
         box_neck: c3..c5 to p3..p7 for the box head.
         semantic_neck: the same for the semantic head, or None to share the box branch's.
-        box_head: pyramid to class logits and regressions.
+        box_head: pyramid to class logits and regressions, or None.
         semantic_head: c2, p3, p4, p5 to logits at input size.
+        instance_head: the box branch's pyramid and c2 to categories, kernels and mask features, or None.
     """
 
     def __init__(
@@ -90,8 +93,9 @@ class SemanticBoxNet(nn.Module):
         encoder: EfficientNetEncoder,
         box_neck: BiFPN,
         semantic_neck: BiFPN | None,
-        box_head: BoxHead,
+        box_head: BoxHead | None,
         semantic_head: nn.Module,
+        instance_head: InstanceHead | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -99,6 +103,7 @@ class SemanticBoxNet(nn.Module):
         self.semantic_neck = semantic_neck
         self.box_head = box_head
         self.semantic_head = semantic_head
+        self.instance_head = instance_head
 
     def forward(self, images: Tensor) -> NetworkOutput:
         """Run the network.
@@ -113,8 +118,11 @@ class SemanticBoxNet(nn.Module):
         c2, c3, c4, c5 = self.encoder(images)
         pyramid = self.box_neck((c3, c4, c5))
         semantic = pyramid if self.semantic_neck is None else self.semantic_neck((c3, c4, c5))
-        class_logits, box_regression = self.box_head(pyramid)
-        return NetworkOutput(class_logits, box_regression, self.semantic_head((c2, *semantic[:SEMANTIC_LEVELS])))
+        absent = (None, None, None)
+        boxes = absent[:2] if self.box_head is None else self.box_head(pyramid)
+        logits = self.semantic_head((c2, *semantic[:SEMANTIC_LEVELS]))
+        instances = absent if self.instance_head is None else self.instance_head(c2, pyramid)
+        return NetworkOutput._make((*boxes, logits, *instances))
 
     def semantic_sizes(self, logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """What semantic logits of a size are resized to, bilinear and one after the other, until they cover the input.
@@ -169,11 +177,24 @@ def create_sembox(config: ModelConfig) -> SemanticBoxNet:
         semantic_neck=neck(SEMANTIC_LEVELS) if config.separate_semantic_neck else None,
         box_head=BoxHead(
             channels=channels, classes=config.detection_classes, depth=config.box_head_depth, levels=len(LEVELS)
-        ),
+        )
+        if config.box_head
+        else None,
         semantic_head=SemanticHead(
             in_channels=(encoder.channels[0], channels, channels, channels),
             channels=config.semantic_channels,
             dpc_channels=config.dpc_channels,
             classes=config.semantic_classes,
         ),
+        instance_head=InstanceHead(
+            pyramid_channels=channels,
+            c2_channels=encoder.channels[0],
+            channels=config.instance_head_channels,
+            depth=config.instance_head_depth,
+            features=config.instance_channels,
+            classes=config.detection_classes,
+            shapes=grid_shapes(config.instance_grids, config.instance_grid_aspect),
+        )
+        if config.instance_channels
+        else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,10 +24,12 @@ class ModelEntry(NamedTuple):
     input: InputConfig = InputConfig()
 
 
-def _sembox(name: str, channels: int, cells: int, depth: int) -> ModelEntry:
+def _sembox(name: str, channels: int, cells: int, depth: int, **options: Any) -> ModelEntry:
     """Pyramid width and depth follow EfficientDet's compound scaling (its table 1)."""
-    encoder = f'efficientnet-{name[-2:]}'
-    config = ModelConfig(name=name, encoder=encoder, neck_channels=channels, neck_cells=cells, box_head_depth=depth)
+    encoder = f'efficientnet-{name.split("_")[1]}'
+    config = ModelConfig(
+        name=name, encoder=encoder, neck_channels=channels, neck_cells=cells, box_head_depth=depth, **options
+    )
     return ModelEntry(create_sembox, config)
 
 
@@ -41,6 +43,8 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         'sembox_b5': _sembox('sembox_b5', 288, 7, 4),
         'sembox_b6': _sembox('sembox_b6', 384, 8, 5),
         'sembox_b7': _sembox('sembox_b7', 384, 8, 5),
+        # SOLOv2's instance masks in place of the box head.
+        'sembox_b1_solo': _sembox('sembox_b1_solo', 88, 4, 3, box_head=False, instance_channels=64),
         'semanticboxnet_v1': ModelEntry(create_semanticboxnet_v1, V1_CONFIG, V1_INPUT),
         **{n: ModelEntry(create_efficientdet, efficientdet_config(n), efficientdet_input(n)) for n in SCALINGS},
     }

@@ -41,6 +41,8 @@ class LossConfig(Checked):
     semantic: float = option(1.0, 'weight of the cross-entropy of the pixels', minimum=0.0)
     region: float = option(0.5, 'weight of the region loss of the pixels', minimum=0.0)
     region_kind: str = option('dice', 'which region loss', choices=('dice', 'jaccard'))
+    category: float = option(1.0, 'weight of the focal loss of the instance head', minimum=0.0)
+    mask: float = option(3.0, 'weight of the Dice loss of its masks', minimum=0.0)
     focal_alpha: float = option(0.25, 'weight of positives in the focal loss', minimum=0.0, maximum=1.0)
     focal_gamma: float = option(2.0, 'how much the focal loss turns from what is easy', minimum=0.0, maximum=10.0)
     class_weights: str = option('none', 'weights of the pixel classes', choices=('none', 'enet'))

@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from sembox_ros.data.datasets import load_dataset
+from sembox_ros.data.datasets import has_option, load_dataset
 from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import DatasetError
+from sembox_ros.models.zoo import MODELS
 from sembox_ros.training.config import TrainConfig
 
 Key = tuple[int, int]  # epoch, index of the sample
@@ -126,15 +127,24 @@ def _calm_worker(_: int) -> None:
 
 
 def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
-    """Training and validation data.
+    """Training and validation data, with the pixels of each object where the dataset knows them and they are of use.
 
     Raises:
         ConfigError: unknown dataset or option.
         DatasetError: it is not there.
     """
     data = config.data
-    train, val = (load_dataset(data.dataset, data.options(part)) for part in (data.train, data.val))
+    known = has_option(data.dataset, 'with_instances')
+    learnt = known and learns_instances(config)
+    train = load_dataset(data.dataset, data.options({**data.train, **({'with_instances': True} if learnt else {})}))
+    val = load_dataset(data.dataset, data.options({**data.val, **({'with_instances': True} if known else {})}))
     return train, val
+
+
+def learns_instances(config: TrainConfig) -> bool:
+    """Whether the network has an instance head and it is not frozen."""
+    default = MODELS[config.model].config.instance_channels if config.model in MODELS else 0
+    return bool(config.model_options.get('instance_channels', default)) and 'instance_head' not in config.freeze
 
 
 def create_train_loader(dataset: Dataset, config: TrainConfig, schedule: Schedule) -> DataLoader[Batch]:

@@ -20,7 +20,8 @@ from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.encoder import EfficientNetEncoder
 from sembox_ros.models.zoo import MODELS, create_model, find_model
 from sembox_ros.ops.memory import keep_freed_memory
-from sembox_ros.targets import assign_anchors
+from sembox_ros.targets.anchors import assign_anchors
+from sembox_ros.targets.grids import assign_cells
 from sembox_ros.training.config import TrainConfig
 
 PRECISIONS: dict[str, Any] = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
@@ -129,11 +130,14 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
     sample = dataset[0]
     options = config.loss
     has_boxes = sample.boxes_xyxy is not None and options.box_cls + options.box_reg > 0
+    has_instances = sample.instances is not None and options.category + options.mask > 0
     has_semantic = sample.semantic is not None and bool(model_config.semantic_classes)
-    box = semantic = None
-    if has_boxes and 'box_head' not in config.freeze:
-        terms = {'assign': assign_anchors, 'alpha': options.focal_alpha, 'gamma': options.focal_gamma}
-        box = create_loss('box', terms)
+    box = semantic = instance = None
+    focal = {'alpha': options.focal_alpha, 'gamma': options.focal_gamma}
+    if has_boxes and model_config.box_head and 'box_head' not in config.freeze:
+        box = create_loss('box', {'assign': assign_anchors, **focal})
+    if has_instances and model_config.instance_channels and 'instance_head' not in config.freeze:
+        instance = create_loss('instance', {'assign': assign_cells, **focal})
     if has_semantic and options.semantic + options.region > 0 and 'semantic_head' not in config.freeze:
         weights = None
         if options.class_weights == 'enet':
@@ -147,5 +151,7 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
         'loss_box_reg': options.box_reg,
         'loss_semantic': options.semantic,
         'loss_region': options.region,
+        'loss_category': options.category,
+        'loss_mask': options.mask,
     }
-    return SceneLoss(box=box, semantic=semantic, weights=factors)
+    return SceneLoss(box=box, semantic=semantic, instance=instance, weights=factors)

@@ -25,6 +25,7 @@ from sembox_ros.models.layers import measure_norms
 from sembox_ros.models.sembox import resize_semantic
 from sembox_ros.models.zoo import MODELS
 from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.ops.grids import Grids, create_grids
 from sembox_ros.training.config import TrainConfig, to_plain, write_train_config
 from sembox_ros.training.failure import save_batch
 from sembox_ros.training.interrupt import Interrupt
@@ -59,7 +60,7 @@ class Trainer:
         resume: go on with the run in `config.folder`.
         dry_run: two steps, two validated images, everything written once.
         create: makes the network, by default one of the zoo. Any other trains alike but gets no checkpoints, which
-            nothing could read; without a box head it gives (B, 0, K) and (B, 0, 4) for boxes.
+            nothing could read.
 
     Raises:
         SemboxError: configuration, dataset, checkpoint or state are not usable; nothing was trained then.
@@ -91,6 +92,7 @@ class Trainer:
         self.schedule = self._schedule(len(train_data))
         self.total_steps = min(self.schedule.total_steps, DRY_STEPS) if dry_run else self.schedule.total_steps
         self._anchors: dict[tuple[int, int], Tensor] = {}
+        self._grids: dict[tuple[int, int], Grids] = {}
         self._interrupt = Interrupt()
         self._left_out = 0
 
@@ -232,6 +234,9 @@ class Trainer:
             scale = self.model_config.anchor_scale
             self._anchors[size_hw] = create_anchors(size_hw, device=self.fabric.device, anchor_scale=scale)
         output = self.network(images)
+        head = getattr(self.network.module, 'instance_head', None)
+        if head is not None and size_hw not in self._grids:
+            self._grids[size_hw] = create_grids(head.shapes, size_hw, self.fabric.device)
         semantic = batch.semantic
         if semantic is not None and output.semantic_logits is not None:
             output = resize_semantic(self.network.module, output)
@@ -241,7 +246,8 @@ class Trainer:
                 semantic = F.interpolate(semantic[:, None].float(), wanted_hw, mode='nearest-exact')[:, 0].long()
         return self.criterion(
             output, anchors_xyxy=self._anchors[size_hw], semantic=semantic, boxes_xyxy=batch.boxes_xyxy,
-            class_ids=batch.class_ids, is_crowd=batch.is_crowd,
+            class_ids=batch.class_ids, is_crowd=batch.is_crowd, grids=self._grids.get(size_hw),
+            instances=batch.instances,
         )  # fmt: skip
 
     def _fail(self, batch: Batch, losses: dict[str, float]) -> None:

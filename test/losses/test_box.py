@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from sembox_ros import targets
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.losses import box
 from sembox_ros.losses.box import BoxLoss, focal_loss
-from sembox_ros.targets import AnchorTargets, assign_anchors
+from sembox_ros.targets import anchors as targets
+from sembox_ros.targets.anchors import AnchorTargets, assign_anchors
 
 ANCHORS = torch.tensor(
     [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 20.0], [0.0, 0.0, 10.0, 22.0], [50.0, 50.0, 60.0, 60.0]]

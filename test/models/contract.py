@@ -17,9 +17,10 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import InputError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sembox_ros.models.sembox import NetworkOutput, resize_semantic
+from sembox_ros.models.sembox import NetworkOutput, output_fields, resize_semantic
 from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors
+from sembox_ros.ops.grids import POSITION_WEIGHTS, grid_shapes
 from sembox_ros.ops.placement import Placement
 from sembox_ros.postprocess import decode_detections, decode_semantic
 
@@ -78,15 +79,25 @@ class ModelContract:
 
     @pytest.mark.parametrize('size_hw', [(128, 128), (128, 384), (256, 128)])
     def test_output_shapes(self, subject: Checkpoint, size_hw: tuple[int, int]) -> None:
-        outputs = run(subject.model, noise(2, 3, *size_hw))
-        anchors = len(create_anchors(size_hw))
-        shapes = [(2, anchors, DETECTION_CLASSES), (2, anchors, 4)]
+        with torch.no_grad():
+            output = subject.model(noise(2, 3, *size_hw))
+        anchors, quarter_hw, config = len(create_anchors(size_hw)), (size_hw[0] // 4, size_hw[1] // 4), subject.config
+        cells = sum(rows * columns for rows, columns in grid_shapes(config.instance_grids, config.instance_grid_aspect))
+        shapes = {
+            'class_logits': (2, anchors, DETECTION_CLASSES),
+            'box_regression': (2, anchors, 4),
+            'semantic_logits': (2, SEMANTIC_CLASSES, *quarter_hw),
+            'category_logits': (2, cells, DETECTION_CLASSES),
+            'mask_kernels': (2, cells, config.instance_channels + POSITION_WEIGHTS),
+            'mask_features': (2, config.instance_channels, *quarter_hw),
+        }
+        found = {name: tensor for name, tensor in output._asdict().items() if tensor is not None}
+        assert tuple(found) == output_fields(config)
+        assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {name: shapes[name] for name in found}
         if subject.labels.semantic is not None:
-            full = resize_semantic(subject.model, NetworkOutput(*outputs))
+            full = resize_semantic(subject.model, output)
             assert full.semantic_logits.shape == (2, SEMANTIC_CLASSES, *size_hw)
-            shapes.append((2, SEMANTIC_CLASSES, size_hw[0] // 4, size_hw[1] // 4))
-        assert [tuple(tensor.shape) for tensor in outputs] == shapes
-        for tensor in outputs:
+        for tensor in found.values():
             assert tensor.dtype == torch.float32
             assert torch.isfinite(tensor).all()
 
@@ -152,17 +163,20 @@ class ModelContract:
     def test_non_finite_images_end_in_finite_boxes(self, subject: Checkpoint, bad: float) -> None:
         images = noise(1, 3, *self.canvas_hw)
         images[:, :, 40:60, 100:140] = bad
-        class_logits, box_regression, *semantic = run(subject.model, images)
+        with torch.no_grad():
+            output = subject.model(images)
         placement = Placement((100, 200), scaled_hw=self.canvas_hw, canvas_hw=self.canvas_hw)
-        found = decode_detections(
-            class_logits[0], box_regression[0], create_anchors(self.canvas_hw), placement,
-            score_threshold=0.0, nms_iou_threshold=0.5, max_detections=100,
-        )  # fmt: skip
-        assert np.isfinite(found.boxes_xyxy).all()
-        assert np.isfinite(found.scores).all()
-        for logits in semantic:
-            sizes_hw = subject.model.semantic_sizes(tuple(logits.shape[2:]))
-            ids, _ = decode_semantic(logits[0], placement, sizes_hw=sizes_hw, with_confidence=True)
+        if output.class_logits is not None:
+            found = decode_detections(
+                output.class_logits[0], output.box_regression[0], create_anchors(self.canvas_hw), placement,
+                score_threshold=0.0, nms_iou_threshold=0.5, max_detections=100,
+            )  # fmt: skip
+            assert np.isfinite(found.boxes_xyxy).all()
+            assert np.isfinite(found.scores).all()
+        if output.semantic_logits is not None:
+            logits = output.semantic_logits[0]
+            sizes_hw = subject.model.semantic_sizes(tuple(logits.shape[1:]))
+            ids, _ = decode_semantic(logits, placement, sizes_hw=sizes_hw, with_confidence=True)
             assert ids.max() < SEMANTIC_CLASSES
 
     @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sembox_ros.config import InputConfig, ModelConfig
+from sembox_ros.config import InputConfig, ModelConfig, from_mapping
 from sembox_ros.errors import CheckpointError
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models import checkpoint as checkpoint_module
@@ -367,4 +367,4 @@ def test_a_missing_bundled_checkpoint_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_zoo_configs_survive_json() -> None:
     for entry in MODELS.values():
-        assert ModelConfig(**json.loads(json.dumps(dataclasses.asdict(entry.config)))) == entry.config
+        assert from_mapping(ModelConfig, json.loads(json.dumps(dataclasses.asdict(entry.config)))) == entry.config

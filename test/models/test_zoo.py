@@ -21,11 +21,17 @@ SHARED_NECK = dataclasses.replace(MODELS['sembox_b1'].config, separate_semantic_
 SMALL_D7 = dataclasses.replace(
     MODELS['efficientdet_d7'].config, encoder='efficientnet-b0', neck_channels=32, neck_cells=2, box_head_depth=2
 )
+BOTH_HEADS = dataclasses.replace(
+    MODELS['sembox_b0'].config, instance_channels=16, instance_head_channels=24, instance_head_depth=1,
+    instance_grids=(8, 8, 4, 4, 2), instance_grid_aspect=2.0,
+)  # fmt: skip
 # The larger ones differ from these in numbers only; all are built once below.
 SUBJECTS = {
     **{name: MODELS[name].config for name in ('sembox_b0', 'sembox_b1', 'sembox_b2', 'sembox_b3', 'efficientdet_d0')},
+    'sembox_b1_solo': MODELS['sembox_b1_solo'].config,
     'sembox_b1-shared_neck': SHARED_NECK,
     'efficientdet_d7-small': SMALL_D7,
+    'sembox_b0-both_heads': BOTH_HEADS,
 }
 
 

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.boxes import decode_boxes
-from sembox_ros.targets import IGNORED, NEGATIVE, AnchorTargets, assign_anchors
+from sembox_ros.targets.anchors import IGNORED, NEGATIVE, AnchorTargets, assign_anchors
 
 SIZE_HW = (128, 256)
 ANCHORS = create_anchors(SIZE_HW)

@@ -1,0 +1,1 @@
+"""Which output of the network learns which object."""
