@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if options.coco is None and options.panoptic is None:
         raise ConfigError('expected --coco FILE or --panoptic FOLDER, or both')
     parameters = inspect.signature(DATASETS[options.dataset]).parameters
-    wanted = {'root': options.root, 'split': options.split, 'limit': options.limit, 'with_masks': True}
+    wanted = {'root': options.root, 'split': options.split, 'limit': options.limit, 'with_instances': True}
     dataset = load_dataset(options.dataset, {name: value for name, value in wanted.items() if name in parameters})
     cityscapes = options.dataset == 'cityscapes'
     if options.coco is not None:

@@ -15,12 +15,13 @@ from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.label_ids import NO_BOX, semantic_table, things_table
 from sembox_ros.label_tables import CITYSCAPES_CATEGORY_IDS
 from sembox_ros.labels import IGNORE_ID, SceneLabels, load_scene_labels
+from sembox_ros.panoptic import tight_boxes
+from sembox_ros.types import MAX_INSTANCE
 
 # Split -> folder and file infix of its annotations.
 SPLITS = {'train': 'gtFine', 'val': 'gtFine', 'test': 'gtFine', 'train_extra': 'gtCoarse'}
 
 VOID_20 = 19  # the 20-class set trains what the others ignore as a class of its own
-_FIRST_REGION = 1 << 16  # above everything that instanceIds, of 16 bits, can hold
 INSTANCE_FACTOR = 1000  # instanceIds: labelId * 1000 + k for object k, the labelId alone for everything else
 
 _HOW_TO_GET = (
@@ -40,28 +41,8 @@ def _class_table(classes: int) -> np.ndarray:
     return table
 
 
-def _tight_boxes(instance_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(N, 4) float32 xyxy of the pixels of each value, all of which occur in (H, W) int32 `instance_ids`.
-
-    One pass over the image for all objects: one for each of the 80 of a busy street takes longer than decoding it.
-    """
-    if not len(values):
-        return np.zeros((0, 4), np.float32)
-    table = np.zeros(int(instance_ids.max()) + 1, np.int32)
-    table[values] = np.arange(1, len(values) + 1)
-    numbers = table[instance_ids].ravel()
-    pixels = np.flatnonzero(numbers)
-    order = np.argsort(numbers[pixels], kind='stable')
-    pixels = pixels[order]
-    starts = np.searchsorted(numbers[pixels], np.arange(1, len(values) + 1))
-    y, x = np.divmod(pixels, instance_ids.shape[1])
-    corners = (np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts))
-    ends = (np.maximum.reduceat(x, starts) + 1, np.maximum.reduceat(y, starts) + 1)
-    return np.stack((*corners, *ends), axis=1).astype(np.float32)
-
-
 class Cityscapes:
-    """Street images with class ids of every pixel and boxes (and masks) of the eight countable classes.
+    """Street images with class ids of every pixel and boxes (and pixels) of the eight countable classes.
 
     A region of a countable class whose objects were not told apart (a group) becomes a box with `is_crowd`; the regions
     of one class, which all have one id, become a box each, as one around them all would cover what is between them.
@@ -70,7 +51,7 @@ class Cityscapes:
         root: folder that holds leftImg8bit and gtFine (or gtCoarse).
         split: 'train', 'val', 'test' (its labels are withheld: everything is ignored) or 'train_extra' (coarse).
         classes: semantic classes: 19; 20, which adds void; or 8, the categories, of which 0 is void.
-        with_masks: also give each box's mask.
+        with_instances: also give `Sample.instances`, groups among them.
         limit: use only the first so many images by name; 0 uses all.
 
     Attributes:
@@ -83,7 +64,7 @@ class Cityscapes:
     """
 
     def __init__(
-        self, *, root: str | Path, split: str = 'train', classes: int = 19, with_masks: bool = False, limit: int = 0
+        self, *, root: str | Path, split: str = 'train', classes: int = 19, with_instances: bool = False, limit: int = 0
     ) -> None:
         check_option('split', split, SPLITS)
         if classes not in (19, 20, 8):
@@ -91,7 +72,7 @@ class Cityscapes:
         if not isinstance(root, (str, Path)) or not str(root):
             raise ConfigError(f'root: expected the folder of the dataset, got {root!r}')
         self.labels: SceneLabels = load_scene_labels(f'cityscapes_{classes}+cityscapes_things_8')
-        self._with_masks = with_masks
+        self._with_instances = with_instances
         self._semantic_table = _class_table(classes)
         self._box_table = things_table()
         self._root = Path(root).expanduser()
@@ -144,39 +125,43 @@ class Cityscapes:
         instance_ids = read_ids(instance_path, np.uint16)
         for path, ids in ((label_path, label_ids), (instance_path, instance_ids)):
             check_size(path, ids.shape, image.shape[:2])
-        objects, values, class_ids = self._objects(instance_ids)
-        masks = [objects == value for value in values] if self._with_masks else None
+        instances, class_ids, is_crowd = self._objects(instance_ids)
+        if len(class_ids) > MAX_INSTANCE:
+            raise DatasetError(
+                f'{instance_path}: expected at most {MAX_INSTANCE} objects and regions of groups, got {len(class_ids)}'
+            )
+        instances = instances.astype(np.uint16)
         return Sample(
             image=image,
             image_id=self.image_ids[index],
             semantic=cv2.LUT(label_ids, self._semantic_table),
-            boxes_xyxy=_tight_boxes(objects, values),
+            boxes_xyxy=tight_boxes(instances, len(class_ids)),
             class_ids=class_ids,
-            is_crowd=values >= _FIRST_REGION,
-            masks=None if masks is None else np.array(masks, bool).reshape(-1, *image.shape[:2]),
+            is_crowd=is_crowd,
+            instances=instances if self._with_instances else None,
         )
 
     def _objects(self, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What has a box in (H, W) uint16 `instance_ids`.
+        """What has a box in (H, W) uint16 `instance_ids`: objects by ascending id, then the regions of groups.
 
         Returns:
-            (H, W) int32 map in which the regions of groups have ids of their own from `_FIRST_REGION`; its ids that
-            have a box, ascending; and their detection class ids.
+            (H, W) int32 numbers 1..N of them, 0 = none; (N,) int64 detection class ids; (N,) bool, True for a region.
         """
-        objects = instance_ids.astype(np.int32)
         values = np.flatnonzero(np.bincount(instance_ids.ravel()))
         # 66 and above are no labels; 0, unlabeled, has no box either.
         alone = np.where(values < len(self._box_table), values, 0)
         class_ids = self._box_table[np.where(values < INSTANCE_FACTOR, alone, values // INSTANCE_FACTOR)]
         is_object = (values >= INSTANCE_FACTOR) & (class_ids != NO_BOX)
-        found_values, found_classes = [values[is_object]], [class_ids[is_object]]
-        first = _FIRST_REGION
+        found = [class_ids[is_object]]
+        objects = last = int(is_object.sum())
+        table = np.zeros(1 << 16, np.int32)
+        table[values[is_object]] = np.arange(1, objects + 1)
+        instances = table[instance_ids]
         for value, class_id in zip(values.tolist(), class_ids.tolist(), strict=True):
             if value < INSTANCE_FACTOR and class_id != NO_BOX:
                 count, regions = cv2.connectedComponents((instance_ids == value).view(np.uint8), connectivity=8)
                 inside = regions > 0
-                objects[inside] = regions[inside] + (first - 1)
-                found_values.append(np.arange(first, first + count - 1))
-                found_classes.append(np.full(count - 1, class_id, np.int64))
-                first += count - 1
-        return objects, np.concatenate(found_values), np.concatenate(found_classes)
+                instances[inside] = regions[inside] + last
+                found.append(np.full(count - 1, class_id, np.int64))
+                last += count - 1
+        return instances, np.concatenate(found), np.arange(last) >= objects

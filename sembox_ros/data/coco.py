@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sembox_ros.data.coco_json import ImageEntry, Instances, read_instances
+from sembox_ros.data.coco_json import ImageEntry, Instances, Shapes, read_instances
 from sembox_ros.data.files import check_option, require_files
 from sembox_ros.data.image_files import check_size, read_photo
 from sembox_ros.data.sample import Sample
@@ -56,13 +56,15 @@ def _read_image(folder: Path, entry: ImageEntry) -> np.ndarray:
 
 
 class CocoDetection:
-    """COCO's boxes of 80 classes, and their masks on demand.
+    """COCO's boxes of 80 classes, and their pixels on demand.
+
+    Outlines may overlap, a pixel has one owner: of two objects the smaller has it, and any object rather than a crowd.
 
     Args:
         root: folder that holds annotations/, train2017/ and val2017/.
         split: 'train' or 'val'.
         detection: label set of the boxes: 'coco_90' (category id less one) or 'coco_80' (contiguous).
-        with_masks: also draw each box's mask.
+        with_instances: also give `Sample.instances`.
         limit: use only the first so many images by id; 0 uses all.
 
     Attributes:
@@ -80,14 +82,14 @@ class CocoDetection:
         root: str | Path,
         split: str = 'train',
         detection: str = 'coco_90',
-        with_masks: bool = False,
+        with_instances: bool = False,
         limit: int = 0,
     ) -> None:
         check_option('split', split, SPLITS)
         check_option('detection', detection, BOX_LABELS)
         self.labels = SceneLabels(semantic=None, detection=load_label_set(detection))
         root = Path(root).expanduser()
-        self._instances = _read_split(root, split, self.labels.detection, with_shapes=with_masks, limit=limit)
+        self._instances = _read_split(root, split, self.labels.detection, with_shapes=with_instances, limit=limit)
         self._folder = root / f'{split}2017'
         self.image_ids: Sequence[str] = tuple(Path(entry.file_name).stem for entry in self._instances.images)
 
@@ -101,21 +103,29 @@ class CocoDetection:
             DatasetError: the image is missing, damaged or not of the size that the annotations give.
         """
         index = range(len(self))[index]
-        entry, objects, shapes = self._instances.images[index], self._instances.of_image(index), self._instances.shapes
-        image = _read_image(self._folder, entry)  # before the masks, whose size the annotations only claim
-        masks = None
-        if shapes is not None:
-            masks = np.zeros((len(objects), *entry.size_hw), bool)
-            for number, item in enumerate(objects):
-                masks[number] = shapes.mask(item, entry.size_hw)
+        objects = self._instances.of_image(index)
+        # Before the outlines, for whose image the annotations only claim a size.
+        image = _read_image(self._folder, self._instances.images[index])
         return Sample(
             image=image,
             image_id=self.image_ids[index],
             boxes_xyxy=self._instances.boxes_xyxy[objects],
             class_ids=self._instances.class_ids[objects],
             is_crowd=self._instances.is_crowd[objects],
-            masks=masks,
+            instances=None if self._instances.shapes is None else self._paint(self._instances.shapes, index),
         )
+
+    def _paint(self, shapes: Shapes, index: int) -> np.ndarray:
+        """(H, W) uint16: 1 and up for the objects of one image, the smaller ones over the larger, crowds below all."""
+        size_hw, objects = self._instances.images[index].size_hw, self._instances.of_image(index)
+        instances = np.zeros(size_hw, np.uint16)
+        sizes = np.full(len(objects) + 1, np.inf)
+        for number, item in enumerate(objects, start=1):
+            mask = shapes.mask(item, size_hw)
+            sizes[number] = np.count_nonzero(mask) + (mask.size if self._instances.is_crowd[item] else 0)
+            before = instances[mask]
+            instances[mask] = np.where(sizes[before] > sizes[number], number, before)
+        return instances
 
 
 class Coco21:

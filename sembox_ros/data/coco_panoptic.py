@@ -127,13 +127,13 @@ def _rows_by_image(data: Mapping[str, Any], path: Path) -> dict[int, tuple[str, 
 
 
 class CocoPanoptic:
-    """COCO images with a mask of 133 classes, and boxes (and masks) of the things.
+    """COCO images with a mask of 133 classes, and boxes (and pixels) of the things.
 
     Args:
         root: folder that holds annotations/, train2017/ and val2017/.
         split: 'train' or 'val'.
         detection: label set of the boxes: 'coco_90' (category id less one) or 'coco_80' (contiguous).
-        with_masks: also give each box's mask.
+        with_instances: also give `Sample.instances`.
         limit: use only the first so many images by id; 0 uses all.
 
     Attributes:
@@ -151,13 +151,13 @@ class CocoPanoptic:
         root: str | Path,
         split: str = 'train',
         detection: str = 'coco_90',
-        with_masks: bool = False,
+        with_instances: bool = False,
         limit: int = 0,
     ) -> None:
         check_option('split', split, SPLITS)
         check_option('detection', detection, BOX_LABELS)
         self.labels = load_scene_labels(f'{COCO_133.name}+{detection}')
-        self._with_masks = with_masks
+        self._with_instances = with_instances
         root = Path(root).expanduser()
         self._images_folder = root / f'{split}2017'
         self._labels_folder = root / 'annotations' / f'panoptic_{split}2017'
@@ -208,7 +208,8 @@ class CocoPanoptic:
             raise DatasetError(f'{label_path}: segment {segment_ids[unknown][0]} is not in the annotation file')
         boxes = self._segments.boxes_xyxy[rows]
         boxed = (self._segments.class_ids[rows] != _NO_BOX) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
-        masks = positions == np.flatnonzero(boxed)[:, None, None] + 1 if self._with_masks else None
+        numbers = np.zeros(len(ids), np.uint16)
+        numbers[1:][boxed] = np.arange(1, np.count_nonzero(boxed) + 1)
         return Sample(
             image=image,
             image_id=self.image_ids[index],
@@ -216,5 +217,5 @@ class CocoPanoptic:
             boxes_xyxy=boxes[boxed],
             class_ids=self._segments.class_ids[rows][boxed],
             is_crowd=self._segments.is_crowd[rows][boxed],
-            masks=masks,
+            instances=numbers[positions] if self._with_instances else None,
         )

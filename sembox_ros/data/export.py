@@ -1,4 +1,4 @@
-"""Any dataset with masks as COCO files: instances, and panoptic as Cityscapes' own createPanopticImgs writes it."""
+"""Any dataset with instances as COCO files: objects, and panoptic as Cityscapes' own createPanopticImgs writes it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ def category_ids(labels: LabelSet) -> tuple[int, ...]:
 def write_coco(dataset: Dataset, path: Path, *, image_name: Callable[[str], str] = '{}.png'.format) -> None:
     """Write the objects as a COCO instances file, masks run-length encoded; shows its progress.
 
+    An object without a pixel, which others hide, is left out.
+
     Args:
-        dataset: with boxes and masks.
+        dataset: with boxes and instances.
         path: json file to write.
         image_name: image id -> the image's file name for the json.
 
     Raises:
-        DatasetError: an image has no masks.
+        DatasetError: an image has no instances.
         ConfigError: the file cannot be written.
     """
     detection = dataset.labels.detection
@@ -61,17 +63,18 @@ def write_coco(dataset: Dataset, path: Path, *, image_name: Callable[[str], str]
         height, width = sample.image.shape[:2]
         # pycocotools wants whole numbers as image ids.
         images.append({'id': index + 1, 'file_name': image_name(sample.image_id), 'height': height, 'width': width})
-        for mask, class_id, crowd in _objects(sample):
-            encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+        instances, class_ids, is_crowd = _objects(sample)
+        for number in np.unique(instances[instances > 0]).tolist():
+            encoded = rle.encode(np.asfortranarray(instances == number, np.uint8))
             annotations.append(
                 {
                     'id': len(annotations) + 1,
                     'image_id': index + 1,
-                    'category_id': numbers[class_id],
+                    'category_id': numbers[class_ids[number - 1]],
                     'segmentation': {'size': [height, width], 'counts': encoded['counts'].decode('ascii')},
                     'area': int(rle.area(encoded)),
                     'bbox': rle.toBbox(encoded).tolist(),
-                    'iscrowd': int(crowd),
+                    'iscrowd': int(is_crowd[number - 1]),
                 }
             )
     categories = [{'id': number, 'name': name} for number, name in zip(numbers, detection.names, strict=True)]
@@ -93,7 +96,7 @@ def write_panoptic(
     (a crowd). Its id is in the PNG as R + 256 G + 65536 B.
 
     Args:
-        dataset: with semantic labels, boxes and masks.
+        dataset: with semantic labels, boxes and instances.
         folder: where to write; made if need be.
         name: of the json file and of the folder of PNG files.
         use_train_id: give class ids as category ids, not the dataset's own numbers; segment ids stay the same.
@@ -101,7 +104,7 @@ def write_panoptic(
         png_name: image id -> the name of its PNG file.
 
     Raises:
-        DatasetError: an image has no semantic labels or no masks, or its id does not make a file name.
+        DatasetError: an image has no semantic labels or no instances, or its id does not make a file name.
         ConfigError: files cannot be written.
     """
     semantic = dataset.labels.semantic
@@ -133,11 +136,11 @@ def write_panoptic(
     _write_json(folder / f'{name}.json', {'images': images, 'annotations': annotations, 'categories': categories})
 
 
-def _objects(sample: Sample) -> list[tuple[np.ndarray, int, bool]]:
-    """(mask, class id, is crowd) of each box."""
-    if sample.masks is None or sample.class_ids is None or sample.is_crowd is None:
-        raise DatasetError(f'{sample.image_id}: expected masks, there are none; load the dataset with its masks')
-    return list(zip(sample.masks, sample.class_ids.tolist(), sample.is_crowd.tolist(), strict=True))
+def _objects(sample: Sample) -> tuple[np.ndarray, list[int], list[bool]]:
+    """Instances of a sample, and class ids and crowds of its boxes."""
+    if sample.instances is None or sample.class_ids is None or sample.is_crowd is None:
+        raise DatasetError(f'{sample.image_id}: expected instances, there are none; load the dataset with_instances')
+    return sample.instances, sample.class_ids.tolist(), sample.is_crowd.tolist()
 
 
 def _segment_ids(sample: Sample, numbers: Sequence[int], thing_links: Any) -> np.ndarray:
@@ -146,18 +149,20 @@ def _segment_ids(sample: Sample, numbers: Sequence[int], thing_links: Any) -> np
         raise DatasetError(f'{sample.image_id}: expected semantic labels, there are none')
     table = np.full(IGNORE_ID + 1, VOID, np.int32)
     table[: len(numbers)] = numbers
-    segments = table[sample.semantic]
+    instances, class_ids, is_crowd = _objects(sample)
+    objects = np.full(len(class_ids) + 1, VOID, np.int32)
     seen: dict[int, int] = {}
-    for mask, class_id, crowd in _objects(sample):
+    for index, (class_id, crowd) in enumerate(zip(class_ids, is_crowd, strict=True), start=1):
         if crowd or class_id not in thing_links:
             continue  # stays with its class: a crowd, or stuff
         number = numbers[thing_links[class_id]]
         count = seen.get(number, 0)
         if count == OBJECT_FACTOR:
             raise DatasetError(f'{sample.image_id}: expected at most {OBJECT_FACTOR} objects of a class')
-        segments[mask] = number * OBJECT_FACTOR + count
+        objects[index] = number * OBJECT_FACTOR + count
         seen[number] = count + 1
-    return segments
+    segments = objects[instances]
+    return np.where(segments == VOID, table[sample.semantic], segments)
 
 
 def _segments_info(segments: np.ndarray, written: dict[int, int], things: set[int]) -> list[dict[str, Any]]:

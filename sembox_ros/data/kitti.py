@@ -24,6 +24,7 @@ from sembox_ros.labels import (
     KITTI_ROAD_2,
     load_scene_labels,
 )
+from sembox_ros.panoptic import tight_boxes
 
 SPLITS = ('train', 'val', 'trainval')
 VALIDATION_STEP = 5
@@ -54,14 +55,14 @@ def _training_folder(root: str | Path, archive: str) -> Path:
 
 
 class KittiSemantics:
-    """KITTI street images with a mask in Cityscapes' classes, and boxes (and masks) of the eight countable ones.
+    """KITTI street images with a mask in Cityscapes' classes, and boxes (and pixels) of the eight countable ones.
 
     A region of a countable class whose objects were not told apart becomes one box with `is_crowd`.
 
     Args:
         root: folder that holds training/ of data_semantics.zip.
         split: 'train' (160 images), 'val' (40) or 'trainval'; see the module about which are which.
-        with_masks: also give each box's mask.
+        with_instances: also give `Sample.instances`, groups among them.
         limit: use only the first so many images by name; 0 uses all.
 
     Attributes:
@@ -73,10 +74,10 @@ class KittiSemantics:
         DatasetError: files are missing; says which and where they come from.
     """
 
-    def __init__(self, *, root: str | Path, split: str = 'train', with_masks: bool = False, limit: int = 0) -> None:
+    def __init__(self, *, root: str | Path, split: str = 'train', with_instances: bool = False, limit: int = 0) -> None:
         check_option('split', split, SPLITS)
         self.labels = load_scene_labels(f'{KITTI_19.name}+{CITYSCAPES_THINGS_8.name}')
-        self._with_masks = with_masks
+        self._with_instances = with_instances
         self._semantic_table, self._box_table = semantic_table(), things_table()
         self._folder = _training_folder(root, 'data_semantics')
         files = first_of(split_names(list_folder(self._folder / 'image_2', '.png', _GET_SEMANTICS), split), limit)
@@ -102,22 +103,17 @@ class KittiSemantics:
         check_size(paths['instance'], instance_ids.shape, image.shape[:2])
         values = np.flatnonzero(np.bincount(instance_ids.ravel()))
         values = values[self._box_table[values // _INSTANCE_FACTOR] != NO_BOX]
-        boxes = np.zeros((len(values), 4), np.float32)
-        masks = np.zeros((len(values), *image.shape[:2]), bool) if self._with_masks else None
-        for number, value in enumerate(values):
-            mask = instance_ids == value
-            x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-            boxes[number] = x, y, x + width, y + height
-            if masks is not None:
-                masks[number] = mask
+        table = np.zeros(1 << 16, np.uint16)
+        table[values] = np.arange(1, len(values) + 1)
+        instances = table[instance_ids]
         return Sample(
             image=image,
             image_id=name,
             semantic=cv2.LUT(label_ids, self._semantic_table),
-            boxes_xyxy=boxes,
+            boxes_xyxy=tight_boxes(instances, len(values)),
             class_ids=self._box_table[values // _INSTANCE_FACTOR],
             is_crowd=values % _INSTANCE_FACTOR == 0,
-            masks=masks,
+            instances=instances if self._with_instances else None,
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import SceneLabels
+from sembox_ros.types import MAX_INSTANCE
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Sample:
         boxes_xyxy: (N, 4) float32, x0 y0 x1 y1 in pixels of the image.
         class_ids: (N,) int64 ids of the detection label set.
         is_crowd: (N,) bool; True where a box covers a group: neither object nor background.
-        masks: (N, H, W) bool, the pixels of each box's object.
+        instances: (H, W) uint16, k = pixels of the object of box k - 1, 0 = of none; of a box whose object others hide
+            there are no pixels.
 
     Raises:
-        DatasetError: shapes or dtypes do not fit each other.
+        DatasetError: shapes or dtypes do not fit each other, or instances are of boxes that there are not.
     """
 
     image: np.ndarray
@@ -35,7 +37,7 @@ class Sample:
     boxes_xyxy: np.ndarray | None = None
     class_ids: np.ndarray | None = None
     is_crowd: np.ndarray | None = None
-    masks: np.ndarray | None = None
+    instances: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.image.shape[:2]
@@ -46,7 +48,7 @@ class Sample:
             'boxes_xyxy': ((count, 4), np.float32),
             'class_ids': ((count,), np.int64),
             'is_crowd': ((count,), np.bool_),
-            'masks': ((count, *size_hw), np.bool_),
+            'instances': (size_hw, np.uint16),
         }
         for name, (shape, dtype) in wanted.items():
             array = getattr(self, name)
@@ -57,6 +59,17 @@ class Sample:
         parts = (self.boxes_xyxy, self.class_ids, self.is_crowd)
         if len({part is None for part in parts}) > 1:
             raise DatasetError(f'{self.image_id}: boxes_xyxy, class_ids and is_crowd must come together')
+        if self.instances is not None:
+            self._check_instances(self.instances, count)
+
+    def _check_instances(self, instances: np.ndarray, count: int) -> None:
+        if count > MAX_INSTANCE:
+            raise DatasetError(f'{self.image_id}: instances: expected at most {MAX_INSTANCE} boxes, got {count}')
+        largest = int(instances.max(initial=0))
+        if largest > count:
+            raise DatasetError(
+                f'{self.image_id}: instances: expected numbers 0..{count}, one for each box and 0, got {largest}'
+            )
 
 
 class Dataset(Protocol):

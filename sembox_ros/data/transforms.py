@@ -7,19 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as vision
+from torchvision.transforms import v2
 
 from sembox_ros.config import Checked, InputConfig, option
 from sembox_ros.data.sample import Sample
+from sembox_ros.data.view import View, view_of
 from sembox_ros.errors import ConfigError, DatasetError
-from sembox_ros.labels import IGNORE_ID
-from sembox_ros.ops.boxes import clip_boxes
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.ops.resize import fit_within
 
@@ -67,6 +62,7 @@ class Item:
         boxes_xyxy: (N, 4) float32 in pixels of the canvas; None, as the next two, without boxes.
         class_ids: (N,) int64.
         is_crowd: (N,) bool; True also for what was cut off too much to be asked for.
+        instances: (H, W) int32, k = pixels of the object of box k - 1, 0 = of none; None without, and for validation.
         placement: where the whole image lies; None for training.
         sample: the image and its labels at their own size, to grade predictions by; None for training.
     """
@@ -77,6 +73,7 @@ class Item:
     boxes_xyxy: Tensor | None
     class_ids: Tensor | None
     is_crowd: Tensor | None
+    instances: Tensor | None = None
     placement: Placement | None = None
     sample: Sample | None = None
 
@@ -92,6 +89,7 @@ class Batch:
         class_ids: B times (Ni,) int64.
         is_crowd: B times (Ni,) bool.
         image_ids: B names.
+        instances: (B, H, W) int32, k = pixels of the object of box k - 1 of that image, 0 = of none; None without.
         placements: where each image lies; empty for training.
         samples: each image and its labels at their own size; empty for training.
     """
@@ -102,6 +100,7 @@ class Batch:
     class_ids: tuple[Tensor, ...]
     is_crowd: tuple[Tensor, ...]
     image_ids: tuple[str, ...]
+    instances: Tensor | None = None
     placements: tuple[Placement, ...] = ()
     samples: tuple[Sample, ...] = ()
 
@@ -117,14 +116,16 @@ class Batch:
             boxes_xyxy=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_xyxy),
             class_ids=tuple(ids.to(device, non_blocking=True) for ids in self.class_ids),
             is_crowd=tuple(crowd.to(device, non_blocking=True) for crowd in self.is_crowd),
+            instances=None if self.instances is None else self.instances.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Batch:
-        """The same batch with its two large tensors in memory that a GPU reads directly; `DataLoader` calls it."""
+        """The same batch with its large tensors in memory that a GPU reads directly; `DataLoader` calls it."""
         return dataclasses.replace(
             self,
             images=self.images.pin_memory(),
             semantic=None if self.semantic is None else self.semantic.pin_memory(),
+            instances=None if self.instances is None else self.instances.pin_memory(),
         )
 
 
@@ -132,13 +133,14 @@ def collate(items: Sequence[Item]) -> Batch:
     """Stack items of one canvas size.
 
     Raises:
-        DatasetError: only some of them have semantic labels or boxes.
+        DatasetError: only some of them have semantic labels, boxes or instances.
     """
-    for part in ('semantic', 'boxes_xyxy'):
+    for part in ('semantic', 'boxes_xyxy', 'instances'):
         lacking = [item.image_id for item in items if getattr(item, part) is None]
         if 0 < len(lacking) < len(items):
             raise DatasetError(f'{lacking[0]}: has no {part}, which other images of its batch have')
     semantic = [item.semantic for item in items if item.semantic is not None]
+    instances = [item.instances for item in items if item.instances is not None]
     return Batch(
         images=torch.stack([item.image for item in items]).contiguous(memory_format=torch.channels_last),
         semantic=torch.stack(semantic).long() if semantic else None,
@@ -146,100 +148,9 @@ def collate(items: Sequence[Item]) -> Batch:
         class_ids=tuple(item.class_ids for item in items if item.class_ids is not None),
         is_crowd=tuple(item.is_crowd for item in items if item.is_crowd is not None),
         image_ids=tuple(item.image_id for item in items),
+        instances=torch.stack(instances) if instances else None,
         placements=tuple(item.placement for item in items if item.placement is not None),
         samples=tuple(item.sample for item in items if item.sample is not None),
-    )
-
-
-@dataclass(frozen=True)
-class _View:
-    """Image, labels and boxes as torchvision's types; every step below turns all three alike."""
-
-    image: tv_tensors.Image  # (3, h, w) uint8, later float32
-    semantic: tv_tensors.Mask | None  # (h, w) uint8
-    boxes: tv_tensors.BoundingBoxes | None  # (N, 4) float32, not clipped
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        return self.image.shape[-2], self.image.shape[-1]
-
-    def resized(self, size_hw: tuple[int, int]) -> _View:
-        """Scaled: bilinear with antialiasing as in inference, labels by the nearest pixel centre."""
-        if size_hw == self.size_hw:
-            return self
-        exact = InterpolationMode.NEAREST_EXACT
-        # The kernel that inference uses: vision.resize would go through float on some processors.
-        pixels = F.interpolate(self.image.as_subclass(Tensor)[None], size_hw, mode='bilinear', antialias=True)[0]
-        return _View(
-            image=tv_tensors.wrap(pixels, like=self.image),
-            semantic=None if self.semantic is None else vision.resize(self.semantic, size_hw, interpolation=exact),
-            boxes=None if self.boxes is None else vision.resize(self.boxes, size_hw),
-        )
-
-    def cropped(self, top: int, left: int, height: int, width: int) -> _View:
-        """The window; views of the pixels, boxes may reach outside."""
-        parts = (vision.crop(part, top, left, height, width) if part is not None else None for part in self._parts())
-        return _View(*parts)
-
-    def flipped(self) -> _View:
-        """Left and right swapped."""
-        return _View(*(vision.horizontal_flip(part) if part is not None else None for part in self._parts()))
-
-    def padded(self, canvas_hw: tuple[int, int]) -> _View:
-        """On a canvas, in its top left corner; image 0, labels 255 elsewhere."""
-        height, width = self.size_hw
-        if canvas_hw == (height, width):
-            return self
-        padding = [0, 0, canvas_hw[1] - width, canvas_hw[0] - height]
-        return _View(
-            image=vision.pad(self.image, padding, fill=0),
-            semantic=None if self.semantic is None else vision.pad(self.semantic, padding, fill=IGNORE_ID),
-            boxes=None if self.boxes is None else vision.pad(self.boxes, padding),
-        )
-
-    def turned(self, degrees: float, shear: float) -> _View:
-        """Rotated and sheared about the centre; image 0, labels 255 where nothing comes to lie."""
-        place = {'angle': degrees, 'translate': [0, 0], 'scale': 1.0, 'shear': [shear, 0.0]}
-        bilinear = InterpolationMode.BILINEAR
-        return _View(
-            image=vision.affine(self.image, **place, interpolation=bilinear, fill=0),
-            semantic=None if self.semantic is None else vision.affine(self.semantic, **place, fill=IGNORE_ID),
-            boxes=None if self.boxes is None else vision.affine(self.boxes, **place),
-        )
-
-    def normalized(self, mean: Tensor, inverse_std: Tensor) -> _View:
-        """(pixels - mean) * inverse_std, in units of 0..255, both (3, 1, 1)."""
-        pixels = (self.image.as_subclass(Tensor).float() - mean) * inverse_std
-        return dataclasses.replace(self, image=tv_tensors.wrap(pixels, like=self.image))
-
-    def clipped(self) -> _View:
-        """Boxes cut at the border."""
-        if self.boxes is None:
-            return self
-        boxes = clip_boxes(self.boxes.as_subclass(Tensor), self.size_hw)
-        return dataclasses.replace(self, boxes=tv_tensors.wrap(boxes, like=self.boxes))
-
-    def areas(self) -> Tensor:
-        """(N,) areas of the boxes, reaching outside or not."""
-        boxes = torch.zeros(0, 4) if self.boxes is None else self.boxes.as_subclass(Tensor)
-        return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-
-    def _parts(self) -> tuple[tv_tensors.TVTensor | None, ...]:
-        return self.image, self.semantic, self.boxes
-
-
-def _view(sample: Sample, channel_order: str) -> _View:
-    image = np.require(sample.image, requirements=('C', 'W'))
-    pixels = torch.from_numpy(image).permute(2, 0, 1)
-    boxes = sample.boxes_xyxy
-    return _View(
-        image=tv_tensors.Image(pixels.flip(0) if channel_order == 'bgr' else pixels),
-        semantic=None if sample.semantic is None else tv_tensors.Mask(torch.from_numpy(sample.semantic)),
-        boxes=None
-        if boxes is None
-        else tv_tensors.BoundingBoxes(
-            torch.from_numpy(boxes), format='XYXY', canvas_size=image.shape[:2], clamping_mode=None
-        ),
     )
 
 
@@ -288,7 +199,7 @@ class TrainTransform:
 
     def _transform(self, sample: Sample) -> Item:
         augment = self.augment
-        view = self._cut_out(_view(sample, self._channel_order))
+        view = self._cut_out(view_of(sample, self._channel_order))
         visible, whole = view.clipped(), view.areas()
         share = visible.areas() / whole.clamp(min=1e-6)
         if torch.rand(()) < augment.flip_probability:
@@ -301,7 +212,7 @@ class TrainTransform:
             share = share * canvas.areas() / turned.areas().clamp(min=1e-6)
         return self._item(sample, canvas, share)
 
-    def _cut_out(self, view: _View) -> _View:
+    def _cut_out(self, view: View) -> View:
         """A random part of the image at a random scale, at most as large as the canvas.
 
         The window is cut before it is scaled, so that no pixel is scaled in vain; its edges are whole pixels of
@@ -319,8 +230,8 @@ class TrainTransform:
         (top, height), (left, width) = window
         return view.cropped(top, left, height, width).resized((scaled[0], scaled[1]))
 
-    def _item(self, sample: Sample, canvas: _View, share: Tensor) -> Item:
-        boxes = class_ids = is_crowd = None
+    def _item(self, sample: Sample, canvas: View, share: Tensor) -> Item:
+        boxes = class_ids = is_crowd = instances = None
         if canvas.boxes is not None and sample.class_ids is not None and sample.is_crowd is not None:
             boxes = canvas.boxes.as_subclass(Tensor)
             sides = boxes[:, 2:] - boxes[:, :2]
@@ -330,6 +241,7 @@ class TrainTransform:
             boxes = boxes[kept]
             class_ids = torch.from_numpy(sample.class_ids)[kept]
             is_crowd = (torch.from_numpy(sample.is_crowd) | doubtful)[kept]
+            instances = None if canvas.instances is None else _renumber(canvas.instances.as_subclass(Tensor), kept)
         return Item(
             image=canvas.image.as_subclass(Tensor),
             image_id=sample.image_id,
@@ -337,6 +249,7 @@ class TrainTransform:
             boxes_xyxy=boxes,
             class_ids=class_ids,
             is_crowd=is_crowd,
+            instances=instances,
         )
 
 
@@ -354,7 +267,8 @@ class EvalTransform:
 
     def __call__(self, sample: Sample) -> Item:
         """The sample as the network takes it, with its placement and itself for grading."""
-        view = _view(sample, self.input_config.channel_order)
+        # Predictions are graded at the image's own size: nobody asks for instances on the canvas.
+        view = view_of(dataclasses.replace(sample, instances=None), self.input_config.channel_order)
         placement = place_image(view.size_hw, self.input_config.size_hw, self._mode)
         canvas = view.resized(placement.scaled_hw).normalized(self._mean, self._inverse_std)
         canvas = canvas.padded(placement.canvas_hw)
@@ -368,6 +282,15 @@ class EvalTransform:
             placement=placement,
             sample=sample,
         )
+
+
+def _renumber(instances: Tensor, kept: Tensor) -> Tensor:
+    """(H, W) int32 numbers of boxes, as they are once only the boxes in (N,) bool `kept` are left."""
+    if kept.all():
+        return instances
+    table = torch.zeros(len(kept) + 1, dtype=torch.int32)
+    table[1:][kept] = torch.arange(1, int(kept.sum()) + 1, dtype=torch.int32)
+    return table.index_select(0, instances.flatten()).view_as(instances)  # table[instances] takes seven times as long
 
 
 def _uniform(low: float, high: float) -> float:

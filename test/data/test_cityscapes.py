@@ -35,7 +35,7 @@ def test_boxes_are_those_of_the_instances(root: Path) -> None:
     assert sample.boxes_xyxy.tolist() == [[60, 10, 66, 30], [10, 15, 30, 35], [25, 20, 50, 38], [70, 22, 90, 30]]
     assert sample.class_ids.tolist() == things('person', 'car', 'car', 'person')
     assert sample.is_crowd.tolist() == [False, False, False, True]
-    assert sample.masks is None
+    assert sample.instances is None
 
 
 def test_images_are_read_as_rgb_in_order(root: Path) -> None:
@@ -47,11 +47,12 @@ def test_images_are_read_as_rgb_in_order(root: Path) -> None:
     assert dataset[1].boxes_xyxy[0].tolist() == [65, 10, 71, 30]  # shifted by 5 columns
 
 
-def test_masks_are_the_pixels_of_each_box(root: Path) -> None:
-    sample = Cityscapes(root=root, split='val', with_masks=True)[0]
+def test_instances_number_the_pixels_of_each_box(root: Path) -> None:
+    sample = Cityscapes(root=root, split='val', with_instances=True)[0]
     _, instance = tiny.street_labels()
-    for mask, value in zip(sample.masks, (24000, 26000, 26001, 24), strict=True):
-        np.testing.assert_array_equal(mask, instance == value)
+    wanted = sum((instance == value) * number for number, value in enumerate((24000, 26000, 26001, 24), start=1))
+    assert sample.instances.dtype == np.uint16
+    np.testing.assert_array_equal(sample.instances, wanted)
 
 
 @pytest.mark.parametrize(
@@ -115,22 +116,24 @@ def test_scattered_objects_have_tight_boxes(
     root = tmp_path_factory.mktemp('scattered')
     instance = np.random.default_rng(seed).choice(np.array([7, 24, 24000, 24001, 33002], np.uint16), size_hw)
     tiny.write_image(root, 'ulm_000000_000019', np.zeros(size_hw, np.uint8), instance)
-    sample = Cityscapes(root=root, split='val', with_masks=True)[0]
+    sample = Cityscapes(root=root, split='val', with_instances=True)[0]
     groups = cv2.connectedComponents((instance == 24).view(np.uint8))[0] - 1
-    assert len(sample.masks) == len(np.setdiff1d(instance, [7, 24])) + groups == len(sample.boxes_xyxy)
+    assert len(sample.boxes_xyxy) == len(np.setdiff1d(instance, [7, 24])) + groups
     assert sample.is_crowd.sum() == groups
-    np.testing.assert_array_equal(sample.masks[sample.is_crowd].sum(axis=0), instance == 24)
-    for mask, box in zip(sample.masks, sample.boxes_xyxy.tolist(), strict=True):
-        rows, columns = np.nonzero(mask)
+    np.testing.assert_array_equal(np.isin(sample.instances, np.flatnonzero(sample.is_crowd) + 1), instance == 24)
+    np.testing.assert_array_equal(sample.instances > 0, instance != 7)
+    for number, box in enumerate(sample.boxes_xyxy.tolist(), start=1):
+        rows, columns = np.nonzero(sample.instances == number)
         assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
 def test_an_image_without_objects_has_no_boxes(tmp_path: Path) -> None:
     road = np.full((4, 6), tiny.ROAD, np.uint8)
     tiny.write_image(tmp_path, 'ulm_000000_000019', road, road.astype(np.uint16), split='train')
-    sample = Cityscapes(root=tmp_path, with_masks=True)[0]
+    sample = Cityscapes(root=tmp_path, with_instances=True)[0]
     assert sample.boxes_xyxy.shape == (0, 4)
-    assert sample.masks.shape == (0, 4, 6)
+    assert sample.instances.shape == (4, 6)
+    assert (sample.instances == 0).all()
     assert (sample.semantic == 0).all()
 
 
@@ -154,7 +157,7 @@ def test_limit_takes_the_first_images(root: Path) -> None:
 
 
 def test_a_worker_process_gets_the_same_dataset(root: Path) -> None:
-    dataset = Cityscapes(root=root, split='val', with_masks=True)
+    dataset = Cityscapes(root=root, split='val', with_instances=True)
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy.labels == dataset.labels
     for field in dataclasses.fields(dataset[2]):
@@ -191,6 +194,14 @@ def test_labels_of_another_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / 'gtFine/val/aachen/aachen_000000_000019_gtFine_instanceIds.png'
     cv2.imwrite(str(path), np.zeros((24, 48), np.uint16))
     with pytest.raises(DatasetError, match=r'instanceIds\.png: expected 48x96 pixels .*, got 24'):
+        Cityscapes(root=tmp_path, split='val')[0]
+
+
+def test_more_regions_than_numbers_are_refused(tmp_path: Path) -> None:
+    instance = np.zeros((514, 514), np.uint16)
+    instance[::2, ::2] = tiny.PERSON
+    tiny.write_image(tmp_path, 'ulm_000000_000019', instance.astype(np.uint8), instance)
+    with pytest.raises(DatasetError, match=r'instanceIds\.png: expected at most 65535 objects .*, got 66049'):
         Cityscapes(root=tmp_path, split='val')[0]
 
 

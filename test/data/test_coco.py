@@ -109,7 +109,7 @@ def test_boxes_become_corners_and_images_without_any_stay(root: Path) -> None:
     assert first.boxes_xyxy.tolist() == BOXES
     assert first.class_ids.tolist() == [0, 12, 2, 17, 0]  # category id less one
     assert first.is_crowd.tolist() == [False, False, True, False, False]
-    assert (first.semantic, first.masks, first.image_id) == (None, None, '000000000005')
+    assert (first.semantic, first.instances, first.image_id) == (None, None, '000000000005')
     assert (second.boxes_xyxy.shape, second.class_ids.shape) == ((0, 4), (0,))
     assert dataset[-1].image_id == '000000000009'
     with pytest.raises(IndexError):
@@ -123,15 +123,35 @@ def test_contiguous_class_ids(root: Path) -> None:
     assert [COCO_80.names[i] for i in dataset[0].class_ids[:3]] == ['person', 'stop sign', 'car']
 
 
-def test_masks_are_those_of_the_official_reader(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_instances_are_those_of_the_official_reader(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     official = COCO(root / 'annotations' / 'instances_val2017.json')
-    wanted = [official.annToMask(official.anns[number]).astype(bool) for number in (1, 2, 3, 5)]
-    masks = CocoDetection(root=root, split='val', with_masks=True)[0].masks
-    np.testing.assert_array_equal(masks[:4], wanted)
-    np.testing.assert_array_equal(masks[0], rectangle(2, 3, 10, 13))
-    np.testing.assert_array_equal(masks[2], rectangle(20, 0, 28, 10))
-    np.testing.assert_array_equal(masks[4], rectangle(8, 10, 14, 16))  # less the line of two points
-    assert CocoDetection(root=root, split='val', with_masks=True)[1].masks.shape == (0, *SIZE_HW)
+    first, second = CocoDetection(root=root, split='val', with_instances=True)
+    wanted = np.zeros(SIZE_HW, np.uint16)
+    for number, row in ((3, 3), (1, 1), (2, 2), (5, 4)):  # the crowd, then from the largest to the smallest
+        wanted[official.annToMask(official.anns[number]) > 0] = row
+    wanted[rectangle(8, 10, 14, 16)] = 5  # less the line of two points, which the official reader takes for a box
+    np.testing.assert_array_equal(first.instances, wanted)
+    assert first.instances.dtype == np.uint16
+    np.testing.assert_array_equal(second.instances, np.zeros(SIZE_HW, np.uint16))
+
+
+@given(order=st.permutations(range(3)), crowd=st.integers(0, 2))
+@settings(deadline=None, max_examples=20)
+def test_smaller_objects_lie_over_larger_ones_and_crowds_below_all(scratch: Path, order: list[int], crowd: int) -> None:
+    """Three nested squares in any order, one of them a crowd."""
+    squares, document = [(2, 2, 18, 18), (4, 4, 14, 14), (6, 6, 10, 10)], instances()
+    document['annotations'] = [
+        {
+            'id': number, 'image_id': 5, 'category_id': 1, 'bbox': [2, 2, 16, 16], 'area': 1.0,
+            'iscrowd': int(square == crowd), 'segmentation': [corners(*squares[square])],
+        }
+        for number, square in enumerate(order)
+    ]  # fmt: skip
+    wanted = np.zeros(SIZE_HW, int)
+    for square in sorted(range(3), key=lambda square: (square != crowd, square)):
+        wanted[rectangle(*squares[square])] = order.index(square) + 1
+    dataset = CocoDetection(root=write_coco(scratch / 'nested', document), split='val', with_instances=True)
+    np.testing.assert_array_equal(dataset[0].instances, wanted)
 
 
 @settings(deadline=None)
@@ -148,8 +168,9 @@ def test_compressed_runs_are_drawn(root: Path) -> None:
     mask = rectangle(3, 4, 25, 19)
     text = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))['counts'].decode()
     document['annotations'][0]['segmentation'] = {'size': list(SIZE_HW), 'counts': text}
-    sample = CocoDetection(root=write_coco(root, document), split='val', with_masks=True)[0]
-    np.testing.assert_array_equal(sample.masks[0], mask)
+    del document['annotations'][1:]
+    sample = CocoDetection(root=write_coco(root, document), split='val', with_instances=True)[0]
+    np.testing.assert_array_equal(sample.instances == 1, mask)
 
 
 def test_voc_classes_are_painted(root: Path) -> None:
@@ -222,7 +243,7 @@ def write_panoptic(root: Path) -> Path:
 
 
 def test_panoptic_gives_classes_of_all_pixels_and_boxes_of_things(tmp_path: Path) -> None:
-    dataset = CocoPanoptic(root=write_panoptic(tmp_path), split='val', with_masks=True)
+    dataset = CocoPanoptic(root=write_panoptic(tmp_path), split='val', with_instances=True)
     assert dataset.labels.semantic is COCO_133
     sample = dataset[0]
     wanted = np.full(SIZE_HW, 255, np.uint8)
@@ -235,11 +256,12 @@ def test_panoptic_gives_classes_of_all_pixels_and_boxes_of_things(tmp_path: Path
     assert sample.boxes_xyxy.tolist() == [list(REGIONS[number]) for number in (2, 258, 70000)]
     assert sample.class_ids.tolist() == [0, 2, 0]
     assert sample.is_crowd.tolist() == [True, False, False]
-    np.testing.assert_array_equal(sample.masks, [rectangle(*REGIONS[number]) for number in (2, 258, 70000)])
+    for row, number in enumerate((2, 258, 70000), start=1):
+        np.testing.assert_array_equal(sample.instances == row, rectangle(*REGIONS[number]))
     assert (dataset[1].semantic == 255).all()
     assert dataset[1].boxes_xyxy.shape == (0, 4)
-    assert dataset[1].masks.shape == (0, *SIZE_HW)
-    assert CocoPanoptic(root=tmp_path, split='val')[0].masks is None
+    np.testing.assert_array_equal(dataset[1].instances, np.zeros(SIZE_HW, np.uint16))
+    assert CocoPanoptic(root=tmp_path, split='val')[0].instances is None
 
 
 def test_panoptic_refuses_a_segment_that_nobody_describes(tmp_path: Path) -> None:
@@ -337,7 +359,7 @@ def test_what_is_wrong_in_the_file_is_named(root: Path, where: tuple[Any, ...], 
     parent[where[-1]] = value
     write_coco(root, document)
     with pytest.raises(DatasetError, match=rf'instances_val2017\.json.*{words}'):
-        CocoDetection(root=root, split='val', with_masks=True)
+        CocoDetection(root=root, split='val', with_instances=True)
 
 
 def test_a_file_cut_short_is_refused(root: Path) -> None:
@@ -374,7 +396,7 @@ FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCh
 @given(document=json_values | damaged(instances()))
 def test_anything_in_the_instances_file_is_read_or_refused(scratch: Path, document: Any) -> None:
     write_coco(scratch / 'fuzz', document)
-    read_all(CocoDetection, scratch / 'fuzz', with_masks=True)
+    read_all(CocoDetection, scratch / 'fuzz', with_instances=True)
     read_all(Coco21, scratch / 'fuzz')
 
 
@@ -387,7 +409,7 @@ def test_anything_in_the_panoptic_file_is_read_or_refused(
     if not root.exists():
         write_panoptic(root)
     write_coco(root, document, name='panoptic_val2017.json')
-    read_all(CocoPanoptic, root, with_masks=True)
+    read_all(CocoPanoptic, root, with_instances=True)
 
 
 def test_deeply_nested_values_are_refused(root: Path) -> None:

@@ -83,13 +83,14 @@ def test_objects_load_in_pycocotools(root: Path, tmp_path: Path) -> None:
         'aachen/aachen_000000_000019_leftImg8bit.png', 48, 96,
     )  # fmt: skip
     assert (root / 'leftImg8bit' / 'val' / image['file_name']).is_file()
-    sample = Cityscapes(root=root, split='val', with_masks=True)[0]
+    sample = Cityscapes(root=root, split='val', with_instances=True)[0]
     annotations = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
     assert [a['iscrowd'] for a in annotations] == [0, 0, 0, 1]
     assert [a['category_id'] for a in annotations] == [24, 26, 26, 24]
     assert annotations[0]['bbox'] == [60, 10, 6, 20]
     assert annotations[0]['area'] == 6 * 20
-    for annotation, mask in zip(annotations, sample.masks, strict=True):
+    for number, annotation in enumerate(annotations, start=1):
+        mask = sample.instances == number
         np.testing.assert_array_equal(coco.annToMask(annotation), mask)
         assert annotation['area'] == mask.sum()
     assert len(coco.getAnnIds()) == 8
@@ -127,12 +128,12 @@ class One:
         return self.sample
 
 
-def boxes(class_ids: list[int], masks: list[list[list[int]]], crowd: list[bool]) -> dict[str, np.ndarray]:
+def boxes(class_ids: list[int], instances: list[list[int]], crowd: list[bool]) -> dict[str, np.ndarray]:
     return {
         'boxes_xyxy': np.zeros((len(class_ids), 4), np.float32),
         'class_ids': np.array(class_ids, np.int64),
         'is_crowd': np.array(crowd, bool),
-        'masks': np.array(masks, bool).reshape(-1, 2, 4),
+        'instances': np.array(instances, np.uint16),
     }
 
 
@@ -144,7 +145,7 @@ def test_other_label_sets_are_numbered_from_one(tmp_path: Path) -> None:
     dataset = One(
         labels,
         semantic=np.array([[0, 3, 255, 0], [0, 3, 3, 0]], np.uint8),
-        **boxes([bird, fork], [[[0, 1, 0, 0], [0, 1, 0, 0]], [[0, 0, 0, 1], [0, 0, 0, 1]]], [False, False]),
+        **boxes([bird, fork], [[0, 1, 0, 2], [0, 1, 0, 2]], [False, False]),
     )
     write_panoptic(dataset, tmp_path)
     bgr = cv2.imread(str(tmp_path / 'panoptic' / 'one_panoptic.png')).astype(int)
@@ -165,7 +166,7 @@ def test_segment_ids_use_all_three_bytes(tmp_path: Path) -> None:
     labels = load_scene_labels('ade20k_150+coco_80')
     clock = COCO_80.names.index('clock')
     semantic = np.full((2, 4), labels.thing_links[clock], np.uint8)
-    write_panoptic(One(labels, semantic=semantic, **boxes([clock], [[[1] * 4] * 2], [False])), tmp_path)
+    write_panoptic(One(labels, semantic=semantic, **boxes([clock], [[1] * 4] * 2, [False])), tmp_path)
     blue, green, red = cv2.imread(str(tmp_path / 'panoptic' / 'one_panoptic.png'))[0, 0].tolist()
     assert red + 256 * green + 65536 * blue == 149_000
     assert labels.semantic.names[148] == 'clock'
@@ -174,15 +175,15 @@ def test_segment_ids_use_all_three_bytes(tmp_path: Path) -> None:
 def test_void_is_no_segment(root: Path, tmp_path: Path) -> None:
     for classes in (19, 20):
         write_panoptic(
-            Cityscapes(root=root, split='val', classes=classes, with_masks=True), tmp_path, name=f'n{classes}'
+            Cityscapes(root=root, split='val', classes=classes, with_instances=True), tmp_path, name=f'n{classes}'
         )
     contents = [json.loads((tmp_path / f'n{classes}.json').read_text()) for classes in (19, 20)]
     assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize('write', [write_coco, write_panoptic])
-def test_masks_are_needed(root: Path, tmp_path: Path, write: Any) -> None:
-    with pytest.raises(DatasetError, match=r'aachen_000000_000019: expected masks'):
+def test_instances_are_needed(root: Path, tmp_path: Path, write: Any) -> None:
+    with pytest.raises(DatasetError, match=r'aachen_000000_000019: expected instances, .*with_instances'):
         write(Cityscapes(root=root, split='val'), tmp_path / 'out')
 
 
@@ -190,7 +191,7 @@ def test_semantic_labels_are_needed(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match='this one has boxes only'):
         write_panoptic(One(SceneLabels(None, COCO_80)), tmp_path)
     with pytest.raises(DatasetError, match='one: expected semantic labels'):
-        write_panoptic(One(load_scene_labels('voc_21+coco_80'), **boxes([], [], [])), tmp_path)
+        write_panoptic(One(load_scene_labels('voc_21+coco_80'), **boxes([], [[0] * 4] * 2, [])), tmp_path)
 
 
 def test_an_image_id_cannot_leave_the_folder(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_a_place_that_cannot_be_written_is_named(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'file').touch()
-    dataset = Cityscapes(root=root, split='val', with_masks=True)
+    dataset = Cityscapes(root=root, split='val', with_instances=True)
     with pytest.raises(ConfigError, match='file/panoptic: cannot be made'):
         write_panoptic(dataset, tmp_path / 'file')
     with pytest.raises(ConfigError, match=r'file/a\.json: cannot be written'):

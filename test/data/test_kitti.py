@@ -56,8 +56,8 @@ def write_road(root: Path) -> Path:
     return root
 
 
-def test_ids_boxes_and_masks(tmp_path: Path) -> None:
-    dataset = KittiSemantics(root=write_semantics(tmp_path), split='trainval', with_masks=True)
+def test_ids_boxes_and_instances(tmp_path: Path) -> None:
+    dataset = KittiSemantics(root=write_semantics(tmp_path), split='trainval', with_instances=True)
     assert (dataset.labels.semantic, dataset.labels.detection) == (KITTI_19, CITYSCAPES_THINGS_8)
     sample = dataset[3]
     np.testing.assert_array_equal(sample.image, noise(SIZE_HW, 3))
@@ -70,10 +70,11 @@ def test_ids_boxes_and_masks(tmp_path: Path) -> None:
     assert sample.boxes_xyxy.tolist() == [[22, 1, 24, 9], [26, 15, 34, 20], [2, 3, 12, 10], [10, 5, 20, 12]]
     assert [CITYSCAPES_THINGS_8.names[i] for i in sample.class_ids] == ['person', 'car', 'car', 'car']
     assert sample.is_crowd.tolist() == [False, True, False, False]
-    assert sample.masks.sum((1, 2)).tolist() == [16, 40, 7 * 10 - 2 * 5, 70]  # the second car hides 2x5 of the first
-    assert sample.masks[3, 5:12, 10:20].all()
+    # The second car hides 2x5 of the first.
+    assert np.bincount(sample.instances.ravel())[1:].tolist() == [16, 40, 7 * 10 - 2 * 5, 70]
+    assert (sample.instances[5:12, 10:20] == 4).all()
     assert sample.image_id == '000003_10'
-    assert KittiSemantics(root=tmp_path)[0].masks is None
+    assert KittiSemantics(root=tmp_path)[0].instances is None
 
 
 def test_every_label_id_means_what_cityscapes_says(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def rectangle(size_hw: tuple[int, int], box: tuple[int, int, int, int]) -> Sampl
     semantic = np.zeros(size_hw, np.uint8)
     semantic[y0:y1, x0:x1] = CAR
     image = np.repeat((semantic == CAR)[:, :, None], 3, axis=2) * np.uint8(255)
-    return with_boxes(image, [list(box)], semantic=semantic)
+    return with_boxes(image, [list(box)], semantic=semantic, instances=(semantic == CAR).astype(np.uint16))
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -76,6 +76,7 @@ def test_image_labels_and_box_stay_together(
 ) -> None:
     item = train(scale_min=scale[0], scale_max=scale[1], flip_probability=0.5)(rectangle(*scene), seed)
     car = item.semantic == CAR
+    assert torch.equal(item.instances, car.int())
     if not len(item.boxes_xyxy):
         assert int(car.sum()) == 0
         return
@@ -92,6 +93,7 @@ def test_image_labels_and_box_stay_together(
 def test_turning_and_leaning_keeps_them_together(seed: int, degrees: float, shear: float) -> None:
     item = train(degrees=degrees, shear=shear)(rectangle((128, 256), (90, 40, 170, 90)), seed)
     np.testing.assert_allclose(tight_box(item.semantic == CAR), item.boxes_xyxy[0], atol=2.0)
+    assert torch.equal(item.instances, (item.semantic == CAR).int())
     np.testing.assert_allclose(tight_box(item.image[0] > 0.5), item.boxes_xyxy[0], atol=2.0)
 
 
@@ -252,6 +254,59 @@ def test_validation_keeps_the_whole_canvas_the_placement_and_the_sample() -> Non
     assert (item.semantic[:, 128:] == 255).all()
     assert (item.semantic[:, :128] != 255).all()
     assert (item.image[:, :, 128:] == 0).all()
+    assert item.instances is None  # as only the sample's own are asked for
+
+
+def test_instances_keep_the_numbers_of_their_boxes() -> None:
+    """Nine columns of 60 pixels, of which a window shows some: numbers count the boxes that are left, crowds too."""
+    numbers = np.repeat(np.arange(1, 10, dtype=np.uint16), 60)[None].repeat(128, axis=0)
+    sample = with_boxes(
+        np.repeat(numbers[:, :, None], 3, axis=2).astype(np.uint8), [[60 * k, 0, 60 * (k + 1), 128] for k in range(9)],
+        instances=numbers,
+    )  # fmt: skip
+    seen = set()
+    for seed in range(30):
+        item = train((128, 128), scale_min=540 / 128, scale_max=540 / 128, min_visible=0.5, flip_probability=0.5)(
+            sample, seed
+        )
+        assert item.instances.dtype == torch.int32
+        # The image still has the old numbers; class ids are the rows that the boxes had.
+        was = (item.image[0] * 255).round().long() - 1
+        assert torch.equal(item.class_ids[item.instances.long() - 1], was)
+        for number, box in enumerate(item.boxes_xyxy.tolist(), start=1):
+            assert tight_box(item.instances == number) == box
+        seen |= {(len(item.class_ids), int(item.is_crowd.sum()))}
+    assert seen == {(3, 0), (3, 1), (4, 2)}  # boxes in the window, and how many of them less than half
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 2**63 - 1), count=st.sampled_from([3, 300, 65535]), degrees=st.sampled_from([0.0, 10.0]))
+def test_no_step_loses_a_number(seed: int, count: int, degrees: float) -> None:
+    """Numbers beyond 8 and beyond 15 bits, at any scale, flipped and turned: only those that were there, and 0."""
+    rng = np.random.default_rng(seed % 1000)
+    present = np.append(rng.choice(count, 3, replace=False) + 1, 0).astype(np.uint16)
+    numbers = present[rng.integers(0, 4, (8, 16))].repeat(8, axis=0).repeat(8, axis=1)
+    boxes = np.tile(np.float32([[0, 0, 128, 64]]), (count, 1))
+    sample = Sample(
+        image=np.zeros((64, 128, 3), np.uint8), image_id='a', boxes_xyxy=boxes, class_ids=np.zeros(count, np.int64),
+        is_crowd=np.zeros(count, bool), instances=numbers,
+    )  # fmt: skip
+    item = train(scale_min=0.5, scale_max=3.0, flip_probability=0.5, degrees=degrees)(sample, seed)
+    assert set(item.instances.unique().tolist()) <= set(present.tolist())
+    assert len(item.instances.unique()) > 1
+
+
+@pytest.mark.parametrize(
+    ('instances', 'words'),
+    [
+        (np.full((128, 256), 2, np.uint16), r'a: instances: expected numbers 0\.\.1, one for each box and 0, got 2'),
+        (np.zeros((128, 255), np.uint16), r'a: instances: expected \(128, 256\) uint16, got \(128, 255\) uint16'),
+        (np.zeros((128, 256), np.int32), r'a: instances: expected \(128, 256\) uint16, got \(128, 256\) int32'),
+    ],
+)
+def test_instances_that_do_not_fit_the_sample_are_refused(instances: np.ndarray, words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        with_boxes(noise(128, 256), [[10, 20, 30, 50]], instances=instances)
 
 
 def test_batches_stack_pad_nothing_and_move() -> None:
@@ -282,6 +337,7 @@ def test_parts_that_a_dataset_lacks_stay_absent() -> None:
     bare = Sample(image=noise(128, 128), image_id='bare')
     batch = collate([train((128, 128))(bare, 0), train((128, 128))(bare, 1)])
     assert batch.semantic is None
+    assert batch.instances is None
     assert batch.boxes_xyxy == batch.class_ids == batch.is_crowd == ()
     assert batch.samples == batch.placements == ()
     full = train((128, 128))(rectangle((128, 128), (0, 0, 9, 9)), 0)
@@ -290,7 +346,12 @@ def test_parts_that_a_dataset_lacks_stay_absent() -> None:
     boxless = dataclasses.replace(full, image_id='boxless', boxes_xyxy=None)
     with pytest.raises(DatasetError, match='boxless: has no boxes_xyxy'):
         collate([full, boxless])
-    assert isinstance(collate([full]), Batch)
+    with pytest.raises(DatasetError, match='flat: has no instances, which other images'):
+        collate([full, dataclasses.replace(full, image_id='flat', instances=None)])
+    batch = collate([full, full])
+    assert (batch.instances.shape, batch.instances.dtype) == ((2, 128, 128), torch.int32)
+    assert batch.to('meta').instances.device.type == 'meta'
+    assert isinstance(batch, Batch)
 
 
 @settings(deadline=None, max_examples=60)
