@@ -66,25 +66,20 @@ def compose_panoptic(
 def tight_boxes(numbers: np.ndarray, count: int) -> np.ndarray:
     """Boxes around the pixels of each number.
 
-    One pass over the image for all: one for each of the 80 objects of a busy street takes longer than decoding it.
-
     Args:
-        numbers: (H, W) uint16; 0 is passed over.
-        count: numbers 1..count are wanted, all of which occur.
+        numbers: (H, W) uint16.
+        count: numbers 1..count are wanted.
 
     Returns:
-        (count, 4) float32 xyxy in pixels, the right and the lower edge behind the last pixel.
+        (count, 4) float32 xyxy in pixels, the right and the lower edge behind the last pixel; 0 for a number without
+        pixels.
     """
-    pixels = np.flatnonzero(numbers)
-    order = np.argsort(numbers.ravel()[pixels], kind='stable')  # a radix sort for 16 bits
-    pixels = pixels[order]
-    starts = np.searchsorted(numbers.ravel()[pixels], np.arange(1, count + 1))
-    if not count:
-        return np.zeros((0, 4), np.float32)
-    y, x = np.divmod(pixels, numbers.shape[1])
-    corners = (np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts))
-    ends = (np.maximum.reduceat(x, starts) + 1, np.maximum.reduceat(y, starts) + 1)
-    return np.stack((*corners, *ends), axis=1).astype(np.float32)
+    check_array('numbers', numbers, (None, None), np.uint16)
+    values, _, found = _measure(numbers)
+    wanted = (values > 0) & (values <= count)
+    boxes = np.zeros((count, 4), np.float32)
+    boxes[values[wanted] - 1] = found[wanted]
+    return boxes
 
 
 def list_segments(panoptic: np.ndarray, detections: Detections) -> Segments:
@@ -93,28 +88,38 @@ def list_segments(panoptic: np.ndarray, detections: Detections) -> Segments:
     Args:
         panoptic: (H, W) int32 segment ids.
         detections: give the scores of the instances.
+
+    Raises:
+        InputError: shape or dtype of the image do not fit.
     """
     check_array('panoptic', panoptic, (None, None), np.int32)
-    classes, numbers = panoptic // INSTANCES, (panoptic % INSTANCES).astype(np.uint16)
-    present = np.unique(numbers)
-    # Numbers of instances, then of stuff classes, side by side: few enough for 16 bits.
-    places = np.zeros(INSTANCES, np.uint16)
-    places[present[present > 0]] = np.arange(1, np.count_nonzero(present) + 1)
-    compact = np.where(numbers > 0, places[numbers], np.count_nonzero(present) + 1 + classes).astype(np.uint16)
-    found, first, areas = np.unique(compact, return_index=True, return_counts=True)
-    ids = panoptic.ravel()[first]
-    kept = (ids // INSTANCES != IGNORE_ID).nonzero()[0]
-    order = kept[np.argsort(ids[kept])]
-    renumber = np.zeros(int(compact.max(initial=0)) + 1, np.uint16)
-    renumber[found[order]] = np.arange(1, len(order) + 1)
-    ids = ids[order]
+    ids, areas, boxes = _measure(panoptic)
+    known = ids != VOID
     scores = np.ones(INSTANCES, np.float32)
     scores[detections.ids] = detections.scores
-    scores[0] = 1
     return Segments(
-        ids=ids,
-        class_ids=(ids // INSTANCES).astype(np.int64),
-        scores=scores[ids % INSTANCES],
-        areas=areas[order].astype(np.int64),
-        boxes_xyxy=tight_boxes(renumber[compact], len(order)),
+        ids=ids[known],
+        class_ids=(ids[known] // INSTANCES).astype(np.int64),
+        scores=scores[ids[known] % INSTANCES],
+        areas=areas[known],
+        boxes_xyxy=boxes[known],
     )
+
+
+def _measure(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The M different values in (H, W) whole numbers, ascending; their (M,) int64 areas and (M, 4) float32 boxes.
+
+    Runs of equal pixels are sorted, not pixels, of which there are a hundred times as many.
+    """
+    is_start = np.ones(image.shape, bool)  # each row begins a run of its own
+    np.not_equal(image[:, 1:], image[:, :-1], out=is_start[:, 1:])
+    starts = np.flatnonzero(is_start)
+    lengths = np.diff(starts, append=image.size)
+    values = image.ravel()[starts]
+    order = np.argsort(values, kind='stable')
+    values, lengths = values[order], lengths[order]
+    y, x = np.divmod(starts[order], image.shape[1])
+    first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    corners = (np.minimum.reduceat(x, first), np.minimum.reduceat(y, first))
+    ends = (np.maximum.reduceat(x + lengths, first), np.maximum.reduceat(y, first) + 1)
+    return values[first], np.add.reduceat(lengths, first), np.stack((*corners, *ends), axis=1).astype(np.float32)
