@@ -279,8 +279,8 @@ def test_instances_keep_the_numbers_of_their_boxes() -> None:
     assert seen == {(3, 0), (3, 1), (4, 2)}  # boxes in the window, and how many of them less than half
 
 
-@settings(deadline=None, max_examples=12)
-@given(seed=st.integers(0, 2**63 - 1), count=st.sampled_from([3, 300, 65535]), degrees=st.sampled_from([0.0, 10.0]))
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 2**63 - 1), count=st.sampled_from([300, 40000]), degrees=st.sampled_from([0.0, 10.0]))
 def test_no_step_loses_a_number(seed: int, count: int, degrees: float) -> None:
     """Numbers beyond 8 and beyond 15 bits, at any scale, flipped and turned: only those that were there, and 0."""
     rng = np.random.default_rng(seed % 1000)
