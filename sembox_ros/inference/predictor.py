@@ -23,7 +23,8 @@ from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
-from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.postprocess.detections import decode_detections
+from sembox_ros.postprocess.semantic import decode_semantic
 from sembox_ros.types import Detections, Scene
 
 OUTPUTS = frozenset({'semantic', 'confidence', 'detections'})

@@ -19,7 +19,8 @@ from sembox_ros.evaluation.scores import BoxScores, SemanticScores
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.sembox import semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
-from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.postprocess.detections import decode_detections
+from sembox_ros.postprocess.semantic import decode_semantic
 from sembox_ros.types import Detections, Scene
 
 SCORE_THRESHOLD = 0.05  # lower boxes hardly move AP and cost most of the time
