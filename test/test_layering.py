@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     'models': {'ops', 'config', 'labels', 'atomic', 'errors'},
     'targets': {'ops', 'types', 'labels', 'errors'},
     'losses': {'ops', 'types', 'labels', 'errors'},
-    'postprocess': {'ops', 'types', 'labels', 'errors'},
+    # config as well: thresholds come in one object, the same for every caller.
+    'postprocess': {'ops', 'panoptic', 'types', 'labels', 'config', 'errors'},
     'decoding': {'errors'},
     'draw': {'types', 'panoptic', 'labels', 'errors'},
     'page': {'atomic', 'errors'},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError
@@ -20,13 +20,12 @@ from sembox_ros.inference.graphs import EXPORTED, load_exported
 from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
-from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
-from sembox_ros.postprocess import decode_detections, decode_semantic
-from sembox_ros.types import Detections, Scene
+from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene
+from sembox_ros.types import Scene
 
-OUTPUTS = frozenset({'semantic', 'confidence', 'detections'})
+OUTPUTS = PARTS
 STAGES = ('preprocess', 'network', 'postprocess')
 
 
@@ -93,7 +92,7 @@ class Predictor:
         else:
             self.engine = create_engine(checkpoint, engine, device=self.device, precision=precision, threads=threads)
         self._preprocess = Preprocessor(checkpoint.input, device=self.engine.device, dtype=self.engine.dtype)
-        self._anchors: dict[tuple[int, int], Tensor] = {}
+        self._decodings: dict[tuple[int, int], Decoding] = {}
         side_by_side = self.engine.device.type == 'cpu' and torch.get_num_threads() > 1
         self._pool = ThreadPoolExecutor(torch.get_num_threads()) if side_by_side else None
 
@@ -127,27 +126,29 @@ class Predictor:
         detection: DetectionConfig | None = None,
         outputs: Iterable[str] = OUTPUTS,
     ) -> list[Scene]:
-        """Semantics and boxes of some images.
+        """Semantics, boxes and panoptic scenes of some images.
 
         Images whose canvas has one size run as one batch; an image's result does not depend on its neighbours.
 
         Args:
             images: (H, W, 3) uint8 rgb each, any size from one pixel up, sizes may differ.
             detection: thresholds; defaults apply when None.
-            outputs: what is wanted, of semantic, confidence and detections; the rest is None in the scenes,
-                as is what the network does not give.
+            outputs: what is wanted, of `OUTPUTS`; the rest is None in the scenes, as is what the network does not
+                give: no masks without semantic classes, no instances where no box's class is one of the mask's. With
+                panoptic come segments.
 
         Returns:
             One scene per image, in order, at the size of its image. `timings_ms` holds the stages of the batch.
 
         Raises:
             InputError: an image is not a non-empty (H, W, 3) uint8 array.
-            ConfigError: an unknown output name.
+            ConfigError: an unknown output name, or `detection.fusion` needs what the network does not have.
         """
         wanted = frozenset(outputs)
         if not wanted <= OUTPUTS:
             raise ConfigError(f'outputs: expected some of {sorted(OUTPUTS)}, got {sorted(wanted)}')
         detection = detection or DetectionConfig()
+        self.choose_fusion(detection)  # fail before the network runs
         for image in images:
             check_image(image)
         config = self.checkpoint.input
@@ -176,67 +177,52 @@ class Predictor:
         marks.append(self._clock())
         raw = self.engine(batch)
         marks.append(self._clock())
-        decoded = self._decode_all(raw, placements, detection, wanted)
+        scenes = self._decode_all(raw, placements, detection, wanted)
         marks.append(self._clock())
         timings = {name: (end - start) * 1e3 for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
-        return [
-            Scene(p.image_hw, semantic=ids, confidence=confidence, detections=boxes, timings_ms=timings)
-            for p, (ids, confidence, boxes) in zip(placements, decoded, strict=True)
-        ]
+        return [dataclasses.replace(scene, timings_ms=timings) for scene in scenes]
 
     def _decode_all(
         self, raw: NetworkOutput, placements: Sequence[Placement], detection: DetectionConfig, wanted: frozenset[str]
-    ) -> list[tuple[np.ndarray | None, np.ndarray | None, Detections | None]]:
-        """Masks, confidences and boxes of each image; several images side by side on a CPU."""
-        anchors = self._anchors_of(placements[0].canvas_hw)
+    ) -> list[Scene]:
+        """What is in each image; several images side by side on a CPU."""
+        decoding = self._decoding_of(placements[0].canvas_hw, raw)
 
         @torch.inference_mode()
-        def masks(index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-            if raw.semantic_logits is None or not wanted & {'semantic', 'confidence'}:
-                return None, None
-            logits = raw.semantic_logits[index]
-            ids, confidence = decode_semantic(
-                logits,
-                placements[index],
-                sizes_hw=semantic_sizes(self.checkpoint.model, logits),
-                with_confidence='confidence' in wanted,
-                extent=self.checkpoint.input.semantic_extent,
-            )
-            return ids if 'semantic' in wanted else None, confidence
+        def decode(index: int) -> Scene:
+            return decode_scene(raw, index, placements[index], decoding, detection=detection, wanted=wanted)
 
-        @torch.inference_mode()
-        def boxes(index: int) -> Detections | None:
-            if 'detections' not in wanted:
-                return None
-            assert raw.class_logits is not None
-            assert raw.box_regression is not None
-            return decode_detections(
-                raw.class_logits[index],
-                raw.box_regression[index],
-                anchors,
-                placements[index],
-                score_threshold=detection.score_threshold,
-                nms_iou_threshold=detection.nms_iou_threshold,
-                max_detections=detection.max_detections,
-            )
-
-        indices = range(len(placements))
         # One image alone is faster without: PyTorch's own threads then have the cores.
         apply = map if self._pool is None or len(placements) == 1 else self._pool.map
-        found_masks, found_boxes = apply(masks, indices), apply(boxes, indices)
-        return [(*pair, detections) for pair, detections in zip(found_masks, found_boxes, strict=True)]
+        return list(apply(decode, range(len(placements))))
+
+    def choose_fusion(self, detection: DetectionConfig) -> str:
+        """Where this network's instances come from: 'boxes', or a fusion of masks, whose boxes are the detections.
+
+        Raises:
+            ConfigError: the network does not have what `detection.fusion` needs.
+        """
+        model = self.checkpoint.config
+        return choose_fusion(detection.fusion, has_boxes=model.box_head, has_masks=bool(model.instance_channels))
 
     def device_memory_bytes(self) -> int:
         """Memory that torch holds on the CUDA device, in bytes; 0 on the CPU."""
         return torch.cuda.memory_reserved(self.device) if self.device.type == 'cuda' else 0
 
-    def _anchors_of(self, canvas_hw: tuple[int, int]) -> Tensor:
-        if canvas_hw not in self._anchors:
-            if len(self._anchors) >= 8:  # a stream of ever-changing sizes must not grow memory
-                self._anchors.clear()
-            scale = self.checkpoint.config.anchor_scale
-            self._anchors[canvas_hw] = create_anchors(canvas_hw, device=self.engine.device, anchor_scale=scale)
-        return self._anchors[canvas_hw]
+    def _decoding_of(self, canvas_hw: tuple[int, int], raw: NetworkOutput) -> Decoding:
+        if canvas_hw not in self._decodings:
+            if len(self._decodings) >= 8:  # a stream of ever-changing sizes must not grow memory
+                self._decodings.clear()
+            logits = raw.semantic_logits
+            self._decodings[canvas_hw] = Decoding.of_canvas(
+                canvas_hw,
+                model=self.checkpoint.config,
+                labels=self.labels,
+                semantic_sizes=() if logits is None else semantic_sizes(self.checkpoint.model, logits),
+                semantic_extent=self.checkpoint.input.semantic_extent,
+                device=self.engine.device,
+            )
+        return self._decodings[canvas_hw]
 
     def _clock(self) -> float:
         """Seconds now, after the device has caught up."""

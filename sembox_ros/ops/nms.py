@@ -1,4 +1,4 @@
-"""From scored anchors to the boxes of one image."""
+"""From scored anchors or masks to those that stay."""
 
 from __future__ import annotations
 
@@ -64,3 +64,31 @@ def top_candidates(class_logits: Tensor, score_threshold: float) -> tuple[Tensor
 def _without_nan(logits: Tensor) -> Tensor:
     """NaN becomes minus infinity, the logit of an impossible class."""
     return torch.nan_to_num(logits, nan=-torch.inf, neginf=-torch.inf)
+
+
+def matrix_nms(masks: Tensor, class_ids: Tensor, scores: Tensor, *, sigma: float = 2.0) -> Tensor:
+    """Matrix NMS (SOLOv2, Wang et al. 2020, section 3.3): scores decay with the overlap with better masks of the class.
+
+    A mask that is itself a copy of a better one makes others decay less (the compensation in the paper's equation 5).
+
+    Args:
+        masks: (N, P) bool, best score first.
+        class_ids: (N,) int64; masks of different classes do not meet.
+        scores: (N,) float32, falling.
+        sigma: of the Gaussian kernel; larger decays faster.
+
+    Returns:
+        (N,) float32 scores after the decay, none higher than before.
+    """
+    areas = masks.sum(dim=1).float()
+    # Where two masks overlap they share pixels that belong to at least two: a small part of the image.
+    shared = masks[:, masks.sum(dim=0) > 1].float()
+    intersections = shared @ shared.T
+    unions = (areas[:, None] + areas - intersections).clamp(min=1)
+    # Row i, column j: i is the better one.
+    ious = torch.where(class_ids[:, None] == class_ids, intersections / unions, 0).triu(diagonal=1)
+    if not len(ious):
+        return scores
+    compensation = ious.amax(dim=0)
+    decay = (sigma * (compensation[:, None].square() - ious.square())).exp()
+    return scores * decay.amin(dim=0)  # at most 1: nothing compensates for the best one

@@ -8,23 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sembox_ros.config import InputConfig, ModelConfig
+from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch
 from sembox_ros.draw import draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import BoxScores, SemanticScores
 from sembox_ros.labels import SceneLabels
-from sembox_ros.models.sembox import semantic_sizes
-from sembox_ros.ops.anchors import create_anchors
-from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
+from sembox_ros.postprocess.scene import Decoding, decode_scene
 from sembox_ros.types import Detections, Scene
 
-SCORE_THRESHOLD = 0.05  # lower boxes hardly move AP and cost most of the time
-NMS_IOU_THRESHOLD = 0.5
-MAX_DETECTIONS = 100  # of COCO's definition of AP
+# Lower boxes hardly move AP and cost most of the time; 100 boxes belong to COCO's definition of AP.
+DETECTION = DetectionConfig(score_threshold=0.05, nms_iou_threshold=0.5, max_detections=100)
+WANTED = frozenset({'semantic', 'detections', 'instances'})
 DRAWN_SCORE = 0.4
 
 
@@ -61,30 +60,34 @@ class Grader:
         pred: label sets of the network.
         gt: label sets of the dataset; classes are the same where their names are.
         examples: how many pictures to keep.
+
+    Attributes:
+        labels: label sets of the network.
+        pictures: image, ground truth and prediction side by side.
     """
 
     def __init__(self, pred: SceneLabels, gt: SceneLabels, *, examples: int) -> None:
-        self._pred, self._gt, self._examples = pred, gt, examples
+        self.labels, self._gt, self._examples = pred, gt, examples
         self._grade = SceneGrade(pred, gt)
         self.pictures: list[np.ndarray] = []
 
-    def update(self, sample: Sample, semantic: np.ndarray | None, detections: Detections | None) -> None:
+    def update(self, sample: Sample, scene: Scene) -> None:
         """Grade one image.
 
         Args:
             sample: with its ground truth.
-            semantic: (H, W) uint8 predicted class ids at the image's size.
-            detections: predicted boxes, in pixels of the image; None from a network without a box head.
+            scene: what the network saw in it; parts that it does not give are None.
         """
-        if semantic is not None and sample.semantic is not None:
-            self._grade.add_mask(semantic, sample.semantic)
+        if scene.semantic is not None and sample.semantic is not None:
+            self._grade.add_mask(scene.semantic, sample.semantic)
         boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
-        if detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
+        if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
             self._grade.add_boxes(
-                sample.image_id, detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
-            )
+                sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids,
+                gt_is_crowd=is_crowd,
+            )  # fmt: skip
         if len(self.pictures) < self._examples:
-            self.pictures.append(draw_example(sample, semantic, detections, self._pred, self._gt))
+            self.pictures.append(draw_example(sample, scene, self.labels, self._gt))
 
     def merge(self, other: Grader) -> None:
         """Take over what another process graded; its pictures stay where they are."""
@@ -95,24 +98,20 @@ class Grader:
         return Scores(*self._grade.compute())
 
 
-def draw_example(
-    sample: Sample, semantic: np.ndarray | None, detections: Detections | None, pred: SceneLabels, gt: SceneLabels
-) -> np.ndarray:
+def draw_example(sample: Sample, scene: Scene, pred: SceneLabels, gt: SceneLabels) -> np.ndarray:
     """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb."""
-    confident = Detections.empty()
-    if detections is not None:
-        shown = detections.scores >= DRAWN_SCORE
-        confident = Detections(detections.boxes_xyxy[shown], detections.class_ids[shown], detections.scores[shown])
     truth = Detections.empty()
     if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
         asked = ~sample.is_crowd
         scores = np.ones(int(asked.sum()), np.float32)
         truth = Detections(sample.boxes_xyxy[asked], sample.class_ids[asked], scores)
-    size_hw = (sample.image.shape[0], sample.image.shape[1])
+    confident = None if scene.detections is None else scene.detections.above(DRAWN_SCORE)
     columns = [sample.image]
-    for mask, boxes, labels in ((sample.semantic, truth, gt), (semantic, confident, pred)):
-        scene = Scene(size_hw, semantic=mask, detections=boxes)
-        columns.append(draw_overlay(sample.image, scene, labels, alpha=0.6))
+    for shown, labels in (
+        (Scene(scene.size_hw, semantic=sample.semantic, detections=truth), gt),
+        (Scene(scene.size_hw, semantic=scene.semantic, detections=confident), pred),
+    ):
+        columns.append(draw_overlay(sample.image, shown, labels, alpha=0.6))
     return np.concatenate(columns, axis=1)
 
 
@@ -129,34 +128,26 @@ def validate(
     """Run a network over batches with ground truth and give everything to the grader.
 
     Args:
-        network: in evaluation mode, on `device`; gives raw tensors of any float dtype, with no anchors at all where
-            it has no box head.
+        network: in evaluation mode, on `device`; gives raw tensors of any float dtype.
         batches: from `data.transforms.EvalTransform`, with samples and placements.
         grader: collects.
-        model_config: for the anchors.
+        model_config: for anchors and grids.
         input_config: for what the semantic output covers.
         device: where the network is.
     """
-    anchors: Tensor | None = None
+    decoding: Decoding | None = None
     for batch in batches:
         images = batch.images.to(device, memory_format=torch.channels_last)
-        output = network(images)
-        if anchors is None:
-            size_hw = (images.shape[2], images.shape[3])
-            anchors = create_anchors(size_hw, device=device, anchor_scale=model_config.anchor_scale)
+        output = NetworkOutput._make(None if part is None else part.float() for part in network(images))
+        if decoding is None:
+            logits = output.semantic_logits
+            decoding = Decoding.of_canvas(
+                (images.shape[2], images.shape[3]),
+                model=model_config,
+                labels=grader.labels,
+                semantic_sizes=() if logits is None else semantic_sizes(network, logits),
+                semantic_extent=input_config.semantic_extent,
+                device=device,
+            )
         for index, (sample, placement) in enumerate(zip(batch.samples, batch.placements, strict=True)):
-            detections = semantic = None
-            if output.class_logits.shape[1]:
-                detections = decode_detections(
-                    output.class_logits[index].float(), output.box_regression[index].float(), anchors, placement,
-                    score_threshold=SCORE_THRESHOLD, nms_iou_threshold=NMS_IOU_THRESHOLD,
-                    max_detections=MAX_DETECTIONS,
-                )  # fmt: skip
-            if output.semantic_logits is not None:
-                logits = output.semantic_logits[index].float()
-                extent = input_config.semantic_extent
-                sizes_hw = semantic_sizes(network, logits)
-                semantic, _ = decode_semantic(
-                    logits, placement, sizes_hw=sizes_hw, with_confidence=False, extent=extent
-                )
-            grader.update(sample, semantic, detections)
+            grader.update(sample, decode_scene(output, index, placement, decoding, detection=DETECTION, wanted=WANTED))

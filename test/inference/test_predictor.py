@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.errors import CheckpointError, ConfigError, InputError
 from sembox_ros.inference import predictor as predictor_module
-from sembox_ros.inference.predictor import STAGES, Predictor, choose_device
+from sembox_ros.inference.predictor import OUTPUTS, STAGES, Predictor, choose_device
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput
@@ -73,7 +73,6 @@ def check_scene(scene: Scene, size_hw: tuple[int, int]) -> Detections:
     assert scene.semantic is not None
     assert scene.confidence is not None
     assert scene.detections is not None
-    assert scene.panoptic is None
     assert scene.semantic.shape == scene.confidence.shape == size_hw
     assert scene.semantic.max() < len(CITYSCAPES_19)
     assert scene.confidence.min() >= 255 // len(CITYSCAPES_19)  # the winner of 19 has at least a 19th
@@ -155,18 +154,20 @@ def test_no_images_give_no_scenes(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize(
     'wanted',
-    [{'semantic'}, {'confidence'}, {'detections'}, {'semantic', 'confidence'}, {'confidence', 'detections'}, set()],
+    [
+        {'semantic'}, {'confidence'}, {'detections'}, {'instances'}, {'panoptic'}, {'semantic', 'confidence'},
+        {'confidence', 'detections'}, {'instances', 'panoptic'}, set(),
+    ],
     ids='+'.join,
-)
+)  # fmt: skip
 def test_only_what_is_asked_for_is_there(predictor: Predictor, images: list[np.ndarray], wanted: set[str]) -> None:
     whole = predictor.predict(images[:1], detection=ANY_BOX)[0]
     scene = predictor.predict(images[:1], detection=ANY_BOX, outputs=wanted)[0]
-    for name in ('semantic', 'confidence', 'detections'):
+    for name in OUTPUTS:
         assert (getattr(scene, name) is not None) == (name in wanted), name
-    if scene.semantic is not None:
-        np.testing.assert_array_equal(scene.semantic, whole.semantic)
-    if scene.confidence is not None:
-        np.testing.assert_array_equal(scene.confidence, whole.confidence)
+    assert (scene.segments is not None) == ('panoptic' in wanted)
+    for name in wanted - {'detections'}:
+        np.testing.assert_array_equal(getattr(scene, name), getattr(whole, name))
 
 
 def test_detection_thresholds_are_used(predictor: Predictor, images: list[np.ndarray]) -> None:
@@ -204,9 +205,9 @@ def test_one_array_instead_of_a_list_is_refused(predictor: Predictor) -> None:
         predictor.predict(photo(16, 16))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize('outputs', [{'panoptic'}, {'semantic', 'boxes'}, 'semantic'])
+@pytest.mark.parametrize('outputs', [{'segments'}, {'semantic', 'boxes'}, 'semantic'])
 def test_unknown_output_is_refused(predictor: Predictor, outputs: Any) -> None:
-    with pytest.raises(ConfigError, match=r"outputs: expected some of \['confidence', 'detections', 'semantic'\]"):
+    with pytest.raises(ConfigError, match=r"outputs: expected some of \['confidence', 'detections', 'instances', "):
         predictor.predict([photo(16, 16)], outputs=outputs)
 
 
@@ -272,7 +273,7 @@ def test_stretched_images_come_back_at_their_own_size(tiny_checkpoint_path: Path
     predictor = with_input(tiny_checkpoint_path, resize='stretch')
     for scene, size in zip(predictor.predict(images, detection=ANY_BOX), SIZES, strict=True):
         check_scene(scene, size)
-    assert set(predictor._anchors) == {(128, 256)}
+    assert set(predictor._decodings) == {(128, 256)}
 
 
 def test_bgr_weights_see_the_flipped_image(
@@ -294,8 +295,8 @@ def test_threads_are_set_for_torch(tiny_checkpoint_path: Path, monkeypatch: pyte
 
 def test_anchors_of_ever_new_sizes_do_not_pile_up(predictor: Predictor) -> None:
     for step in range(20):
-        predictor._anchors_of((128, 128 * (step + 1)))
-    assert len(predictor._anchors) <= 8
+        predictor.predict([photo(2, 2 * (step + 1))])
+    assert len(predictor._decodings) <= 8
 
 
 def test_out_of_device_memory_is_explained(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from sembox_ros.models.zoo import create_model, find_model
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.grids import POSITION_WEIGHTS, grid_shapes
 from sembox_ros.ops.placement import Placement
-from sembox_ros.postprocess import decode_detections, decode_semantic
+from sembox_ros.postprocess.detections import decode_detections
+from sembox_ros.postprocess.semantic import decode_semantic
 
 SEMANTIC_CLASSES, DETECTION_CLASSES = 6, 5
 

@@ -17,7 +17,7 @@ from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.boxes import encode_boxes
 from sembox_ros.training.validation import Grader, Scores, draw_example, validate
-from sembox_ros.types import Detections
+from sembox_ros.types import Detections, Scene
 
 LABELS = load_scene_labels('cityscapes_19+cityscapes_things_8')
 SIZE_HW = (128, 256)
@@ -167,7 +167,7 @@ def test_examples_show_only_confident_boxes():
     def picture(count: int, second_score: float) -> np.ndarray:
         scores = np.array([0.9, second_score], np.float32)[:count]
         found = Detections(one.boxes_xyxy[:count], one.class_ids[:count], scores)
-        return draw_example(one, one.semantic, found, LABELS, LABELS)
+        return draw_example(one, Scene(SIZE_HW, semantic=one.semantic, detections=found), LABELS, LABELS)
 
     assert np.array_equal(picture(2, 0.39), picture(1, 0.39))
     assert not np.array_equal(picture(2, 0.41), picture(1, 0.41))
