@@ -63,6 +63,49 @@ def compose_panoptic(
     return np.where(is_instance, things, stuff[semantic])
 
 
+def compose_truth(
+    semantic: np.ndarray, instances: np.ndarray, class_ids: np.ndarray, is_crowd: np.ndarray, labels: SceneLabels
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The panoptic scene that labels of an image stand for.
+
+    A pixel of an object has the object's class, any other pixel its class in the mask. Pixels of a thing class that
+    belong to no single object are a crowd, all of a class together; so are the pixels of rows that are crowds.
+
+    Args:
+        semantic: (H, W) uint8 ids of the semantic label set, 255 = unlabeled.
+        instances: (H, W) uint16: k = pixels of row k - 1, 0 = none.
+        class_ids: (N,) int64 ids of the detection label set; pixels of one without a link keep their class in the mask.
+        is_crowd: (N,) bool, rows that are groups.
+        labels: both label sets.
+
+    Returns:
+        (H, W) int32 segment ids, and those among them that are crowds, ascending.
+
+    Raises:
+        InputError: shapes or dtypes do not fit, or an instance has no row.
+    """
+    check_array('semantic', semantic, (None, None), np.uint8)
+    check_array('instances', instances, semantic.shape, np.uint16)
+    check_array('class_ids', class_ids, (None,), np.int64)
+    check_array('is_crowd', is_crowd, class_ids.shape, np.bool_)
+    if labels.semantic is None:
+        raise InputError('labels: expected a semantic label set, got none; these labels have boxes only')
+    if int(instances.max(initial=0)) > len(class_ids):
+        raise InputError(f'instances: expected rows 1..{len(class_ids)} of class_ids, got {instances.max()}')
+    as_mask = -1
+    table = np.full(len(class_ids) + 1, as_mask, np.int32)
+    for row, (class_id, crowd) in enumerate(zip(class_ids.tolist(), is_crowd.tolist(), strict=True)):
+        if class_id in labels.thing_links:
+            table[row + 1] = labels.thing_links[class_id] * INSTANCES + (0 if crowd else row + 1)
+    objects = table[instances]
+    panoptic = np.where(objects == as_mask, semantic.astype(np.int32) * INSTANCES, objects)  # unlabeled becomes VOID
+    ids = panoptic.ravel()
+    ends = np.flatnonzero(ids[1:] != ids[:-1])  # of runs, of which there are few
+    present = {*ids[ends].tolist(), *ids[-1:].tolist()}
+    groups = {index * INSTANCES for index, is_thing in enumerate(labels.semantic.is_thing) if is_thing}
+    return panoptic, tuple(sorted(groups & present))
+
+
 def tight_boxes(numbers: np.ndarray, count: int) -> np.ndarray:
     """Boxes around the pixels of each number.
 

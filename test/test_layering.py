@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / 'sembox_ros'
 # layer -> layers it may import, besides itself. A layer is a module or folder directly under sembox_ros/.
 _BELOW_TRAINING = {
     'errors', 'labels', 'types', 'config', 'ops', 'models', 'targets', 'losses', 'postprocess', 'draw', 'data',
-    'evaluation', 'page', 'label_ids', 'atomic', 'panoptic',
+    'evaluation', 'page', 'label_ids', 'atomic', 'panoptic', 'panoptic_files',
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     'errors': set(),
@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     'label_ids': {'labels', 'label_tables', 'errors'},
     'types': {'errors'},
     'panoptic': {'types', 'labels', 'errors'},
+    'panoptic_files': {'panoptic', 'types', 'labels', 'label_ids', 'label_tables', 'atomic', 'errors'},
     'config': {'errors'},
     'ops': {'errors'},
     'models': {'ops', 'config', 'labels', 'atomic', 'errors'},
@@ -36,15 +37,18 @@ ALLOWED: dict[str, set[str]] = {
     'draw': {'types', 'panoptic', 'labels', 'errors'},
     'page': {'atomic', 'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
-    'data': {'ops', 'panoptic', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'atomic', 'errors'},
+    'data': {
+        'ops', 'panoptic_files', 'panoptic', 'types', 'labels', 'label_ids', 'label_tables', 'config', 'atomic',
+        'errors',
+    },
     'evaluation': {'panoptic', 'types', 'labels', 'atomic', 'errors'},
     # ops as well: anchors and fit_within are geometry that preprocessing shares with the layers below.
     'inference': {'models', 'postprocess', 'ops', 'panoptic', 'types', 'labels', 'config', 'atomic', 'errors'},
     'training': _BELOW_TRAINING,
     # config as well: thresholds are arguments of the predictor.
     'replay': {
-        'inference', 'evaluation', 'draw', 'page', 'decoding', 'panoptic', 'types', 'labels', 'label_ids', 'config',
-        'atomic', 'errors',
+        'inference', 'evaluation', 'draw', 'page', 'decoding', 'panoptic_files', 'panoptic', 'types', 'labels',
+        'label_ids', 'config', 'atomic', 'errors',
     },
     'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
     'ros': {'inference', 'draw', 'decoding', 'panoptic', 'types', 'labels', 'config', 'errors'},

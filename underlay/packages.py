@@ -62,6 +62,7 @@ TOOLS = {
     'pytest': 'pytest',
     'pytest-timeout': 'pytest_timeout',
     'ruff': 'ruff',
+    'torchmetrics': 'torchmetrics',
     'types-PyYAML': 'yaml-stubs',
 }
 # Installed without what they ask for. cityscapesScripts wants a `typing` that ended with Python 3.4, and packages for

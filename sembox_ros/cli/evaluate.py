@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     count = evaluate(dataset, predictor, grade, detection=detection, limit=options.limit, writer=writer)
     seconds = time.monotonic() - start
-    semantic, boxes = grade.compute()
+    scores = grade.compute()
     metrics = {
         'checkpoint': options.checkpoint or 'bundled',
         'model': predictor.checkpoint.config.name,
@@ -112,15 +112,14 @@ def run(options: argparse.Namespace) -> int:
         'device': str(predictor.device),
         'engine': predictor.engine.name,
         'precision': predictor.engine.precision,
-        'semantic': None if semantic is None else semantic.to_dict(),
-        'boxes': None if boxes is None else boxes.to_dict(),
+        **scores.to_dict(),
         'notes': grade.notes,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
-    print(scores_table(semantic, boxes))
-    if boxes is not None:
-        print(sizes_line(boxes.to_dict()))
+    print(scores_table(*scores))
+    if scores.boxes is not None:
+        print(sizes_line(scores.boxes.to_dict()))
     print(
         f'\n{count} images of {options.dataset} in {seconds:.0f} s; IoU, AP and AP50 in percent, '
         f'AP of boxes with score >= {detection.score_threshold:g}; all numbers in {options.out}/metrics.json'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,23 @@ from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.evaluation.arrays import load_arrays, pack_json, save_arrays, unpack_json
 from sembox_ros.evaluation.coco_ap import BoxAP, check_class_ids
 from sembox_ros.evaluation.miou import SemanticIoU, check_mask
-from sembox_ros.evaluation.scores import BoxScores, SemanticScores
+from sembox_ros.evaluation.pq import PanopticQuality, check_panoptic
+from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import LabelSet, SceneLabels
+from sembox_ros.panoptic import INSTANCES, VOID
 from sembox_ros.types import Detections
 
-FORMAT, VERSION = 'sembox_ros/grade', 1  # of `SceneGrade.to_arrays`
+FORMAT, VERSION = 'sembox_ros/grade', 2  # of `SceneGrade.to_arrays`
+_WITHOUT_PANOPTIC = 1  # the version before; its files are read too
+_VOID_NAME = 'void'  # what label sets that make a class of it call what belongs to no class
 
 
 class SceneGrade:
-    """Collects mIoU and AP in the ground truth's classes; a class is the same where its name is.
+    """Collects mIoU, AP and PQ in the ground truth's classes; a class is the same where its name is.
 
-    Masks need a network that knows every class of the ground truth. Boxes are graded in the classes that both sides
-    know: objects and detections of other classes do not count. `notes` says in words what is left out.
+    Masks and panoptic scenes need a network that knows every class of the ground truth; scenes also need, on either
+    side, boxes whose classes are those of masks. Boxes are graded in the classes that both sides know: objects and
+    detections of other classes do not count. `notes` says in words what is left out.
 
     Args:
         pred: the network's label sets.
@@ -33,14 +38,16 @@ class SceneGrade:
         notes: a sentence for every part or class that is not graded.
         masks: how many masks were counted.
         images: how many images' boxes were counted.
+        scenes: how many panoptic scenes were counted.
     """
 
     def __init__(self, pred: SceneLabels, gt: SceneLabels) -> None:
         self.notes: list[str] = []
-        self.masks = self.images = 0
+        self.masks = self.images = self.scenes = 0
         self._pred, self._gt = pred, gt
         self._semantic = self._plan_semantic(pred.semantic, gt.semantic)
         self._boxes = self._plan_boxes(pred.detection, gt.detection)
+        self._panoptic = self._plan_panoptic(pred, gt)
 
     @property
     def has_masks(self) -> bool:
@@ -51,6 +58,11 @@ class SceneGrade:
     def has_boxes(self) -> bool:
         """Whether boxes are graded."""
         return self._boxes is not None
+
+    @property
+    def has_panoptic(self) -> bool:
+        """Whether panoptic scenes are graded."""
+        return self._panoptic is not None
 
     def _plan_semantic(self, pred: LabelSet | None, gt: LabelSet | None) -> SemanticIoU | None:
         if pred is None or gt is None:
@@ -76,6 +88,22 @@ class SceneGrade:
         self._to_gt_class = np.array([gt.names.index(n) if n in gt.names else -1 for n in pred.names], np.int64)
         self._gt_known = np.array([name in pred.names for name in gt.names], np.bool_)
         return BoxAP(gt)
+
+    def _plan_panoptic(self, pred: SceneLabels, gt: SceneLabels) -> PanopticQuality | None:
+        if self._semantic is None or pred.semantic is None or gt.semantic is None:
+            self.notes.append('no PQ: masks are not graded')
+            return None
+        for side, labels in (('network', pred), ('ground truth', gt)):
+            if not labels.has_instances:
+                self.notes.append(f"no PQ: no class of the {side}'s boxes is a countable class of its masks")
+                return None
+        found = {pred.semantic.names[index] for index in pred.thing_links.values()}
+        missed = [name for name in _things(gt.semantic) if name in _things(pred.semantic) and name not in found]
+        if missed:
+            self.notes.append(f"PQ counts every {_listed(missed)} as missed: the network's boxes have no such class")
+        self._pred_segments = _Segments(pred.semantic, gt.semantic)
+        self._gt_segments = _Segments(gt.semantic, gt.semantic)
+        return PanopticQuality(gt.semantic)
 
     def add_mask(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one mask, where masks are graded.
@@ -133,6 +161,28 @@ class SceneGrade:
         )
         self.images += 1
 
+    def add_panoptic(self, pred: np.ndarray, gt: np.ndarray, gt_crowd: Collection[int]) -> float:
+        """Count one panoptic scene, where those are graded.
+
+        Args:
+            pred: (H, W) int32 panoptic ids in the network's semantic classes.
+            gt: (H, W) int32 panoptic ids in the ground truth's, see `panoptic.compose_truth`.
+            gt_crowd: ids of `gt` that are groups.
+
+        Returns:
+            The PQ of this scene alone, see `PanopticQuality.update`; NaN where scenes are not graded.
+
+        Raises:
+            InputError: shapes, dtypes or ids do not fit.
+        """
+        if self._panoptic is None:
+            return math.nan
+        check_panoptic('pred', pred)
+        check_panoptic('gt', gt)
+        pq = self._panoptic.update(self._pred_segments.rename(pred), self._gt_segments.rename(gt), gt_crowd=gt_crowd)
+        self.scenes += 1
+        return pq
+
     def merge(self, other: SceneGrade) -> None:
         """Take over what another one of the same label sets counted, of other images.
 
@@ -146,8 +196,11 @@ class SceneGrade:
             self._boxes.merge(other._boxes)
         if self._semantic is not None and other._semantic is not None:
             self._semantic.merge(other._semantic)
+        if self._panoptic is not None and other._panoptic is not None:
+            self._panoptic.merge(other._panoptic)
         self.masks += other.masks
         self.images += other.images
+        self.scenes += other.scenes
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything it knows, its label sets included, for a file; the inverse of `from_arrays`."""
@@ -157,12 +210,15 @@ class SceneGrade:
             'pred': self._pred.to_dict(),
             'gt': self._gt.to_dict(),
             'masks': self.masks,
+            'scenes': self.scenes,
         }
         arrays = {'header': pack_json(header)}
         if self._semantic is not None:
             arrays['confusion'] = self._semantic.confusion()
         if self._boxes is not None:
             arrays |= self._boxes.to_arrays()
+        if self._panoptic is not None:
+            arrays['panoptic'] = self._panoptic.counts()
         return arrays
 
     @classmethod
@@ -177,26 +233,29 @@ class SceneGrade:
             InputError: they are none, or do not fit each other.
         """
         header = unpack_json('header', arrays['header']) if 'header' in arrays else None
-        if not isinstance(header, dict) or (header.get('format'), header.get('version')) != (FORMAT, VERSION):
-            raise InputError(f'header: expected that of {FORMAT} version {VERSION}, got {header!r:.80}')
+        known = ((FORMAT, VERSION), (FORMAT, _WITHOUT_PANOPTIC))
+        if not isinstance(header, dict) or (header.get('format'), header.get('version')) not in known:
+            raise InputError(f'header: expected that of {FORMAT} version {VERSION} or older, got {header!r:.80}')
         try:
             grade = cls(SceneLabels.from_dict(header.get('pred')), SceneLabels.from_dict(header.get('gt')))
         except ConfigError as error:
             raise InputError(f'header: expected label sets pred and gt; {error}') from error
+        with_panoptic = grade.has_panoptic and header['version'] != _WITHOUT_PANOPTIC
         expected = {'header'}
         expected |= {'confusion'} if grade.has_masks else set()
         expected |= set(BoxAP.ARRAYS) if grade.has_boxes else set()
+        expected |= {'panoptic'} if with_panoptic else set()
         if arrays.keys() != expected:
             raise InputError(f'arrays: expected {sorted(expected)}, got {sorted(arrays)}')
-        masks = header.get('masks')
-        if not isinstance(masks, int) or masks < 0:
-            raise InputError(f'header: expected masks to be a count, got {masks!r:.80}')
-        grade.masks = masks
+        grade.masks = _count_in(header, 'masks')
         if grade._semantic is not None:
             grade._semantic.restore(arrays['confusion'])
         if grade._boxes is not None:
             grade._boxes.restore(arrays, prefix=prefix)
             grade.images = len(arrays['boxes_per_image'])
+        if grade._panoptic is not None and with_panoptic:
+            grade._panoptic.restore(arrays['panoptic'])
+            grade.scenes = _count_in(header, 'scenes')
         return grade
 
     def save(self, path: str | Path) -> None:
@@ -232,12 +291,48 @@ class SceneGrade:
         """
         return self._boxes.precision_curves(iou) if self._boxes is not None and self.images else None
 
-    def compute(self) -> tuple[SemanticScores | None, BoxScores | None]:
+    def compute(self) -> GradeScores:
         """The scores so far; None for a part that is not graded or of which nothing came."""
-        return (
-            self._semantic.compute() if self._semantic is not None and self.masks else None,
-            self._boxes.compute() if self._boxes is not None and self.images else None,
+        return GradeScores(
+            semantic=self._semantic.compute() if self._semantic is not None and self.masks else None,
+            boxes=self._boxes.compute() if self._boxes is not None and self.images else None,
+            panoptic=self._panoptic.compute() if self._panoptic is not None and self.scenes else None,
         )
+
+
+class _Segments:
+    """What segments of one label set are in another: by name; void where it has no such class, or none but 'void'.
+
+    Segments of a class that is stuff in the other set become one.
+    """
+
+    def __init__(self, own: LabelSet, other: LabelSet) -> None:
+        self._is_same = (own.names, own.is_thing) == (other.names, other.is_thing) and _VOID_NAME not in own.names
+        self._classes = np.full(256, VOID, np.int32)
+        self._kept_bits = np.zeros(256, np.int32)  # of the instance's number
+        for index, name in enumerate(own.names):
+            if name in other.names and name != _VOID_NAME:
+                target = other.names.index(name)
+                self._classes[index] = target * INSTANCES
+                self._kept_bits[index] = INSTANCES - 1 if other.is_thing[target] else 0
+
+    def rename(self, panoptic: np.ndarray) -> np.ndarray:
+        """(H, W) int32 panoptic ids in the other set's classes."""
+        if self._is_same:
+            return panoptic
+        classes = panoptic // INSTANCES
+        return self._classes[classes] + (panoptic & self._kept_bits[classes])
+
+
+def _things(labels: LabelSet) -> list[str]:
+    return [name for name, is_thing in zip(labels.names, labels.is_thing, strict=True) if is_thing]
+
+
+def _count_in(header: Mapping[str, object], name: str) -> int:
+    count = header.get(name)
+    if not isinstance(count, int) or count < 0:
+        raise InputError(f'header: expected {name} to be a count, got {count!r:.80}')
+    return count
 
 
 def _listed(names: list[str]) -> str:

@@ -19,6 +19,12 @@ def check_mask(name: str, mask: np.ndarray) -> None:
         raise InputError(f'{name}: expected (H, W) uint8 class ids, got {got}')
 
 
+def mean_measured(values: np.ndarray) -> float:
+    """The mean of the values that are not NaN; NaN if there are none."""
+    measured = values[~np.isnan(values)]
+    return float(measured.mean()) if measured.size else math.nan
+
+
 class SemanticIoU:
     """Collects masks one by one; what it keeps does not grow with their number.
 
@@ -70,7 +76,7 @@ class SemanticIoU:
         inside, outside = counts[:classes, :classes], counts[:classes, classes:].sum(axis=1)
         confusion = np.column_stack((inside, outside))
         self._confusion += confusion
-        return _mean(_iou_per_class(confusion))
+        return mean_measured(_iou_per_class(confusion))
 
     def merge(self, other: SemanticIoU) -> None:
         """Take over what another one counted, as if its masks had been given to this one.
@@ -105,7 +111,7 @@ class SemanticIoU:
         iou = _iou_per_class(self._confusion)
         total = int(self._confusion.sum())
         return SemanticScores(
-            miou=_mean(iou),
+            miou=mean_measured(iou),
             iou_per_class=dict(zip(self.labels.names, iou.tolist(), strict=True)),
             pixel_accuracy=int(self._confusion.diagonal().sum()) / total if total else math.nan,
         )
@@ -116,9 +122,3 @@ def _iou_per_class(confusion: np.ndarray) -> np.ndarray:
     hits = confusion.diagonal()
     union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - hits
     return np.divide(hits, union, out=np.full(len(confusion), np.nan), where=union > 0)
-
-
-def _mean(iou: np.ndarray) -> float:
-    """The mean of the classes that are not NaN; NaN if there are none."""
-    measured = iou[~np.isnan(iou)]
-    return float(measured.mean()) if measured.size else math.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,58 @@ class BoxScores:
         return _json_ready(asdict(self))
 
 
+@dataclass(frozen=True)
+class PanopticScores:
+    """Panoptic, segmentation and recognition quality, 0..1; a number without anything to measure is NaN.
+
+    A class counts where either side has a segment of it; PQ = SQ x RQ holds for each class, not for the means.
+
+    Attributes:
+        pq: mean of `pq_per_class` over the classes that are not NaN.
+        sq: of `sq_per_class`.
+        rq: of `rq_per_class`.
+        pq_things: mean over the countable classes alone; likewise `sq_things` and `rq_things`.
+        sq_things: see `pq_things`.
+        rq_things: see `pq_things`.
+        pq_stuff: mean over the other classes; likewise `sq_stuff` and `rq_stuff`.
+        sq_stuff: see `pq_stuff`.
+        rq_stuff: see `pq_stuff`.
+        pq_per_class: class name -> the sum of the IoUs of its matches / (matches + half of its wrong and missed
+            segments).
+        sq_per_class: class name -> mean IoU of its matches; 0 where there are segments but no match.
+        rq_per_class: class name -> its matches / (matches + half of its wrong and missed segments).
+    """
+
+    pq: float
+    sq: float
+    rq: float
+    pq_things: float
+    sq_things: float
+    rq_things: float
+    pq_stuff: float
+    sq_stuff: float
+    rq_stuff: float
+    pq_per_class: Mapping[str, float]
+    sq_per_class: Mapping[str, float]
+    rq_per_class: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, None for NaN."""
+        return _json_ready(asdict(self))
+
+
+class GradeScores(NamedTuple):
+    """All that a network scored; None for a part that was not graded."""
+
+    semantic: SemanticScores | None
+    boxes: BoxScores | None
+    panoptic: PanopticScores | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {name: part.to_dict() if part else None for name, part in self._asdict().items()}
+
+
 def sizes_line(boxes: Mapping[str, Any]) -> str:
     """AP by the size of the objects, in one line, from `BoxScores.to_dict`; '-' where there are none of a size."""
     small, medium, large = (boxes[f'ap_{size}'] for size in ('small', 'medium', 'large'))
@@ -69,29 +121,38 @@ def _json_ready(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def scores_table(semantic: SemanticScores | None, boxes: BoxScores | None) -> str:
+def scores_table(
+    semantic: SemanticScores | None, boxes: BoxScores | None, panoptic: PanopticScores | None = None
+) -> str:
     """Scores in percent, one class per line and the means at the end; '-' where there is nothing to measure.
 
     Args:
         semantic: gives the column IoU.
         boxes: gives the columns AP and AP50.
+        panoptic: gives the columns PQ, SQ and RQ, and their means over things and over stuff alone.
 
     Returns:
         Aligned lines without a line feed at the end.
     """
     columns: dict[str, Mapping[str, float]] = {}
-    means: list[float] = []
+    means: dict[str, list[float]] = {'mean': []}
     if semantic is not None:
         columns['IoU'] = semantic.iou_per_class
-        means.append(semantic.miou)
+        means['mean'].append(semantic.miou)
     if boxes is not None:
         columns |= {'AP': boxes.ap_per_class, 'AP50': boxes.ap50_per_class}
-        means += [boxes.ap, boxes.ap50]
+        means['mean'] += [boxes.ap, boxes.ap50]
+    if panoptic is not None:
+        unmeasured = [math.nan] * len(columns)
+        columns |= {'PQ': panoptic.pq_per_class, 'SQ': panoptic.sq_per_class, 'RQ': panoptic.rq_per_class}
+        means['mean'] += [panoptic.pq, panoptic.sq, panoptic.rq]
+        means['things'] = [*unmeasured, panoptic.pq_things, panoptic.sq_things, panoptic.rq_things]
+        means['stuff'] = [*unmeasured, panoptic.pq_stuff, panoptic.sq_stuff, panoptic.rq_stuff]
     names = list(dict.fromkeys(name for values in columns.values() for name in values))
-    width = max((len(name) for name in (*names, 'class')), default=0)
+    width = max(len(name) for name in (*names, *means, 'class'))
     rows = [(name, [values.get(name, math.nan) for values in columns.values()]) for name in names]
     lines = [f'{"class":<{width}}' + ''.join(f'{title:>8}' for title in columns)]
-    for name, values in (*rows, ('mean', means)):
+    for name, values in (*rows, *means.items()):
         lines.append(f'{name:<{width}}' + ''.join(f'{_percent(value):>8}' for value in values))
     return '\n'.join(lines)
 

@@ -136,7 +136,7 @@ class ReplayGrader:
         """Section `accuracy` of the report; None without truth."""
         if self.grade is None or self.truth is None:
             return None
-        semantic, boxes = self.grade.compute()
+        semantic, boxes, _ = self.grade.compute()
         notes = list(self.grade.notes)
         if self._unmatched:
             notes.append(f'{self._unmatched} frames without ground truth of their stamp are not graded')

@@ -37,7 +37,7 @@ def summarize(results: Sequence[JobResult], out: Path) -> dict[str, Any]:
     """
     rows = [_row(result) for result in results]
     grade, graded, notes = _merge_grades(results)
-    semantic, boxes = (None, None) if grade is None else grade.compute()
+    semantic, boxes, _ = (None, None, None) if grade is None else grade.compute()
     summary = {
         'schema': SCHEMA,
         'version': VERSION,

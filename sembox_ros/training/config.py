@@ -88,7 +88,9 @@ class TrainConfig(Checked):
     )
     val_every: int = option(1, 'epochs between two validations', minimum=1)
     val_batch_size: int = option(4, 'images of one batch of the validation', minimum=1, maximum=65536)
-    best_by: str = option('miou+ap', 'which metric chooses the best checkpoint', choices=('miou+ap', 'miou', 'ap'))
+    best_by: str = option(
+        'miou+ap', 'which metric chooses the best checkpoint', choices=('miou+ap', 'miou', 'ap', 'pq', 'miou+pq')
+    )
     log_every: int = option(20, 'steps between two lines of the history', minimum=1)
     save_every_s: float = option(300.0, 'seconds after which the state is saved within an epoch', minimum=1.0)
     device: str = option('auto', 'kind of device', choices=('auto', 'cpu', 'cuda'))

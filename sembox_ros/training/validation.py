@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch
 from sembox_ros.draw import draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
-from sembox_ros.evaluation.scores import BoxScores, SemanticScores
+from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
 from sembox_ros.postprocess.scene import Decoding, decode_scene
@@ -27,24 +25,19 @@ WANTED = frozenset({'semantic', 'detections', 'instances'})
 DRAWN_SCORE = 0.4
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(GradeScores):
     """What a network scored; None where the dataset or the network lacks that part."""
 
-    semantic: SemanticScores | None
-    boxes: BoxScores | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {name: part.to_dict() if part else None for name, part in vars(self).items()}
-
     def headline(self) -> dict[str, float]:
-        """The numbers that make a curve: miou, pixel_accuracy, ap, ap50."""
+        """The numbers that make a curve: miou, pixel_accuracy, ap, ap50, pq, pq_things, pq_stuff."""
         numbers: dict[str, float] = {}
         if self.semantic:
             numbers |= {'miou': self.semantic.miou, 'pixel_accuracy': self.semantic.pixel_accuracy}
         if self.boxes:
             numbers |= {'ap': self.boxes.ap, 'ap50': self.boxes.ap50}
+        if self.panoptic:
+            pq = self.panoptic
+            numbers |= {'pq': pq.pq, 'pq_things': pq.pq_things, 'pq_stuff': pq.pq_stuff}
         return numbers
 
     def rank(self, best_by: str) -> float:

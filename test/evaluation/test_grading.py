@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import pickle
@@ -16,16 +17,18 @@ from sembox_ros.errors import InputError
 from sembox_ros.evaluation.arrays import pack_json, unpack_json
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.labels import CITYSCAPES_19, LabelSet, SceneLabels, load_scene_labels
+from sembox_ros.panoptic import INSTANCES, VOID
 from sembox_ros.types import Detections
 
 
 def label_set(name: str, *names: str) -> LabelSet:
-    return LabelSet(name=name, names=names, palette=((0, 0, 0),) * len(names), is_thing=(True,) * len(names))
+    is_thing = tuple(name not in ('road', 'void') for name in names)
+    return LabelSet(name=name, names=names, palette=((0, 0, 0),) * len(names), is_thing=is_thing)
 
 
-GT = SceneLabels(semantic=label_set('truth', 'road', 'car'), detection=label_set('things', 'car', 'rider'))
-NETWORK = SceneLabels(
-    semantic=label_set('masks', 'car', 'moon', 'road'), detection=label_set('boxes', 'tree', 'person', 'car')
+GT = SceneLabels.linked_by_name(label_set('truth', 'road', 'car'), label_set('things', 'car', 'rider'))
+NETWORK = SceneLabels.linked_by_name(
+    label_set('masks', 'car', 'moon', 'road'), label_set('boxes', 'tree', 'person', 'car')
 )
 
 
@@ -48,9 +51,10 @@ def test_masks_are_compared_by_name():
     miou = grade.add_mask(np.array([[2, 2, 0, 1, 0]], np.uint8), np.array([[0, 0, 1, 1, 255]], np.uint8))
     assert miou == 0.75
     assert grade.confusion().tolist() == [[2, 0, 0], [0, 1, 1]]
-    semantic, boxes = grade.compute()
+    semantic, boxes, panoptic = grade.compute()
     assert semantic.iou_per_class == {'road': 1.0, 'car': 0.5}  # the moon is a miss of a car
     assert boxes is None
+    assert panoptic is None
     assert (grade.masks, grade.images) == (1, 0)
 
 
@@ -59,7 +63,7 @@ def test_boxes_are_compared_by_name_in_the_classes_that_both_know():
     assert grade.notes == ["AP without rider, which the network's 'boxes' lacks"]
     # The tree (no class of the truth) scores best and still does no harm; the rider (unknown to the network) neither.
     add_boxes(grade, 'a', found((0, 0, 40, 40, 0, 0.9), (0, 0, 40, 40, 2, 0.5)), [0, 1])
-    semantic, boxes = grade.compute()
+    semantic, boxes, _ = grade.compute()
     assert semantic is None
     assert boxes.ap_per_class['car'] == pytest.approx(1)
     assert math.isnan(boxes.ap_per_class['rider'])
@@ -75,15 +79,38 @@ def test_boxes_are_compared_by_name_in_the_classes_that_both_know():
         (
             SceneLabels(semantic=None, detection=GT.detection),
             GT,
-            ['no mIoU: the network only detects'],
+            ['no mIoU: the network only detects', 'no PQ: masks are not graded'],
         ),
-        (GT, SceneLabels(semantic=None, detection=GT.detection), ['no mIoU: the ground truth has no masks']),
+        (
+            GT,
+            SceneLabels(semantic=None, detection=GT.detection),
+            ['no mIoU: the ground truth has no masks', 'no PQ: masks are not graded'],
+        ),
+        (
+            SceneLabels(semantic=GT.semantic, detection=GT.detection),
+            GT,
+            ["no PQ: no class of the network's boxes is a countable class of its masks"],
+        ),
+        (
+            GT,
+            SceneLabels(semantic=GT.semantic, detection=GT.detection),
+            ["no PQ: no class of the ground truth's boxes is a countable class of its masks"],
+        ),
+        (
+            load_scene_labels('cityscapes_19+coco_90'),
+            load_scene_labels('cityscapes_19+cityscapes_things_8'),
+            [
+                "AP without rider, which the network's 'coco_90' lacks",
+                "PQ counts every rider as missed: the network's boxes have no such class",
+            ],
+        ),
         (
             SceneLabels(semantic=label_set('s', 'road'), detection=label_set('d', 'tree')),
             GT,
             [
                 "no mIoU: the network's classes 's' lack car of 'truth'",
                 "no AP: the boxes' classes 'd' and 'things' have no name in common",
+                'no PQ: masks are not graded',
             ],
         ),
         (
@@ -93,6 +120,7 @@ def test_boxes_are_compared_by_name_in_the_classes_that_both_know():
                 "no mIoU: the network's classes 'kitti_road_2' lack sidewalk, building, wall, fence and 14 more "
                 "of 'cityscapes_19'",
                 "AP without rider, which the network's 'coco_90' lacks",
+                'no PQ: masks are not graded',
             ],
         ),
         (load_scene_labels('cityscapes_20+cityscapes_things_8'), load_scene_labels('kitti_19+coco_80'), None),
@@ -106,9 +134,11 @@ def test_what_is_left_out_is_said(pred: SceneLabels, gt: SceneLabels, notes: lis
         assert math.isnan(miou) == (grade.confusion() is None) == any('no mIoU' in note for note in notes)
         add_boxes(grade, 'a', Detections.empty(), [0])
         assert (grade.precision_curves() is None) == any('no AP' in note for note in notes)
+        void = np.full((1, 1), VOID, np.int32)
+        grade.add_panoptic(void, void, ())
         assert [part is None for part in grade.compute()] == [
-            any('no mIoU' in note for note in notes), any('no AP' in note for note in notes),
-        ]  # fmt: skip
+            any(f'no {score}' in note for note in notes) for score in ('mIoU', 'AP', 'PQ')
+        ]
     else:
         assert [note.split(',')[0] for note in grade.notes] == ['AP without airplane']
 
@@ -121,19 +151,65 @@ def test_equal_label_sets_change_nothing():
     assert grade.compute()[0].iou_per_class == dict.fromkeys(CITYSCAPES_19.names, 1.0)
 
 
+def segments(*class_ids: int) -> np.ndarray:
+    """(1, N) panoptic ids of stuff, or of things that are all number 0."""
+    return np.array([class_ids], np.int32) * INSTANCES
+
+
+def test_panoptic_scenes_are_compared_by_name():
+    grade = SceneGrade(NETWORK, GT)
+    # network: car 0, moon 1, road 2. truth: road 0, car 1.
+    pred = segments(2, 2, 0, 0, 1) + np.array([[0, 0, 7, 7, 3]], np.int32)
+    gt = segments(0, 0, 1, 1, 1) + np.array([[0, 0, 1, 1, 1]], np.int32)
+    assert grade.add_panoptic(pred, gt, ()) == pytest.approx((1 + 2 / 3) / 2)
+    # The moon, which the truth does not know, is void: neither wrong nor a car.
+    panoptic = grade.compute().panoptic
+    assert panoptic.pq_per_class == {'road': 1, 'car': pytest.approx(2 / 3)}
+    assert (panoptic.rq, grade.scenes) == (1, 1)
+    with pytest.raises(InputError, match=r'pred: expected panoptic ids 0\.\.16777215, got -65536\.\.0'):
+        grade.add_panoptic(-segments(1), segments(1), ())
+    with pytest.raises(InputError, match=r"gt: expected classes .* of 'truth' or 255"):
+        SceneGrade(GT, GT).add_panoptic(segments(1), segments(2), ())
+    assert grade.scenes == 1
+
+
+def test_crowds_are_told():
+    grade = SceneGrade(GT, GT)
+    crowd = int(segments(1)[0, 0])
+    assert math.isnan(grade.add_panoptic(segments(1, 1) + 1, segments(1, 1), (crowd,)))
+    assert grade.add_panoptic(segments(1, 1) + 1, segments(1, 1), ()) == 1
+
+
+def test_instances_of_what_is_stuff_in_the_truth_are_one_segment():
+    stuff = dataclasses.replace(GT.semantic, is_thing=(True, False))
+    grade = SceneGrade(GT, SceneLabels.linked_by_name(stuff, label_set('things', 'road')))
+    pred = segments(1, 1, 1) + np.array([[1, 2, 3]], np.int32)
+    assert grade.add_panoptic(pred, segments(1, 1, 1), ()) == 1
+
+
+def test_a_class_void_is_void():
+    """A label set may make a class of what is unlabeled; as a segment it is none."""
+    labels = load_scene_labels('cityscapes_20+cityscapes_things_8')
+    void = labels.semantic.names.index('void')
+    grade = SceneGrade(labels, labels)
+    assert grade.add_panoptic(segments(0, 0, 0, void), segments(0, 0, void, void), ()) == 1
+    assert math.isnan(grade.compute().panoptic.pq_per_class['void'])
+
+
 def test_merged_parts_equal_the_whole_and_a_refused_merge_changes_nothing():
     whole, one, two = (SceneGrade(NETWORK, GT) for _ in range(3))
     for name, part, mask in (('a', one, [[2, 0]]), ('b', two, [[1, 0]])):
         for grade in (whole, part):
             grade.add_mask(np.array(mask, np.uint8), np.array([[0, 1]], np.uint8))
+            grade.add_panoptic(segments(*mask[0]), segments(0, 1), ())
             add_boxes(grade, name, found((0, 0, 40, 30, 2, 0.5)), [0, 0])
     one.merge(pickle.loads(pickle.dumps(two)))
     assert [part.to_dict() for part in one.compute()] == [part.to_dict() for part in whole.compute()]
-    assert (one.masks, one.images) == (2, 2)
+    assert (one.masks, one.images, one.scenes) == (2, 2, 2)
     with pytest.raises(InputError, match="the first is 'b'"):
         one.merge(two)
     assert one.compute()[0] == whole.compute()[0]
-    assert (one.masks, one.images) == (2, 2)
+    assert (one.masks, one.images, one.scenes) == (2, 2, 2)
     with pytest.raises(InputError, match='the same label sets'):
         one.merge(SceneGrade(GT, GT))
 
@@ -167,6 +243,8 @@ def graded(*seeds_and_prefixes: tuple[int, str]) -> SceneGrade:
         masks, images = bag(seed)
         for pred, gt in masks:
             grade.add_mask(pred, gt)
+            truth = np.where(gt == 255, VOID, gt * np.int32(INSTANCES) + gt)
+            grade.add_panoptic(pred * np.int32(INSTANCES), truth.astype(np.int32), ())
         for name, pred, class_ids in images:
             add_boxes(grade, prefix + name, pred, class_ids)
     return grade
@@ -174,7 +252,8 @@ def graded(*seeds_and_prefixes: tuple[int, str]) -> SceneGrade:
 
 def check_equal(one: SceneGrade, other: SceneGrade) -> None:
     assert [part and part.to_dict() for part in one.compute()] == [part and part.to_dict() for part in other.compute()]
-    assert (one.masks, one.images, one.notes) == (other.masks, other.images, other.notes)
+    assert (one.masks, one.images, one.scenes) == (other.masks, other.images, other.scenes)
+    assert one.notes == other.notes
     np.testing.assert_equal(one.precision_curves(), other.precision_curves())
     np.testing.assert_equal(one.confusion(), other.confusion())
 
@@ -218,6 +297,20 @@ def test_empty_and_partial_grades_come_back(tmp_path: Path, pred: SceneLabels, g
     loaded.merge(grade)  # the label sets are the same
 
 
+def test_a_file_from_before_panoptic_scenes_is_read():
+    whole = graded((1, ''))
+    old = whole.to_arrays()
+    del old['panoptic']
+    old['header'] = pack_json({
+        'format': 'sembox_ros/grade', 'version': 1, 'pred': NETWORK.to_dict(), 'gt': GT.to_dict(), 'masks': 2,
+    })  # fmt: skip
+    loaded = SceneGrade.from_arrays(old)
+    assert loaded.compute() == whole.compute()._replace(panoptic=None)
+    loaded.merge(graded((2, 'b/')))
+    assert (loaded.masks, loaded.images, loaded.scenes) == (4, 6, 2)
+    assert loaded.compute().panoptic == graded((2, '')).compute().panoptic
+
+
 def test_image_names_of_any_text_come_back():
     names = ['', 'a\0', 'a', 'ü/\ud800', ' x ']
     grade = SceneGrade(NETWORK, GT)
@@ -234,7 +327,7 @@ def test_another_label_set_is_refused_when_merged():
 
 
 def header(**changes) -> np.ndarray:
-    fields = {'format': 'sembox_ros/grade', 'version': 1, 'masks': 2}
+    fields = {'format': 'sembox_ros/grade', 'version': 2, 'masks': 2, 'scenes': 2}
     return pack_json({**fields, 'pred': NETWORK.to_dict(), 'gt': GT.to_dict(), **changes})
 
 
@@ -248,15 +341,19 @@ def changed_boxes(**changes) -> np.ndarray:
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'header': None}, 'header: expected that of sembox_ros/grade version 1, got None'),
-        ({'header': header(version=2)}, r"header: expected .* version 1, got \{'format'"),
+        ({'header': None}, 'header: expected that of sembox_ros/grade version 2 or older, got None'),
+        ({'header': header(version=3)}, r"header: expected .* version 2 or older, got \{'format'"),
+        ({'header': header(version=1)}, r"arrays: expected \['boxes', .*got .*'panoptic'"),
         ({'header': np.zeros(3, np.uint8)}, 'header: expected JSON'),
         ({'header': pack_json([])}, r'header: expected .* got \[\]'),
         ({'header': header(pred={})}, 'header: expected label sets pred and gt; scene labels: expected semantic'),
         ({'header': header(masks=-1)}, 'header: expected masks to be a count, got -1'),
+        ({'header': header(scenes='2')}, "header: expected scenes to be a count, got '2'"),
         ({'header': header(pred=GT.to_dict(), gt=NETWORK.to_dict())}, r"arrays: expected \['boxes', .*got"),
         ({'header': header(gt=NETWORK.to_dict())}, r'confusion: expected shape \(3, 4\), got \(2, 3\)'),
         ({'confusion': np.full((2, 3), -1)}, 'confusion: expected counts from 0, got -1'),
+        ({'panoptic': np.full((2, 4), -1)}, 'panoptic: expected counts from 0, got -1'),
+        ({'panoptic': None}, r"arrays: expected .*'panoptic'.*got"),
         ({'confusion': None}, r"arrays: expected .*'confusion'.*got"),
         ({'more': np.zeros(1)}, r"arrays: expected .*got .*'more'"),
         ({'image_ids': pack_json(['1', '2', '1'])}, 'image_ids: expected a list of different names'),

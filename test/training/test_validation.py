@@ -11,7 +11,7 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch, EvalTransform, collate
 from sembox_ros.errors import InputError
-from sembox_ros.evaluation.scores import BoxScores, SemanticScores
+from sembox_ros.evaluation.scores import BoxScores, PanopticScores, SemanticScores
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.ops.anchors import create_anchors
@@ -147,18 +147,26 @@ def boxes(ap: float, ap50: float) -> BoxScores:
     )
 
 
+def panoptic(pq: float) -> PanopticScores:
+    return PanopticScores(pq, 0.75, 0.5, 0.125, 0.75, 0.25, 0.375, 0.75, 0.5, {}, {}, {})
+
+
 def test_rank():
     semantic = SemanticScores(miou=0.5, iou_per_class={}, pixel_accuracy=0.75)
-    both = Scores(semantic, boxes(0.125, 0.25))
-    assert [both.rank(name) for name in ('miou+ap', 'miou', 'ap')] == [0.625, 0.5, 0.125]
-    assert both.headline() == {'miou': 0.5, 'pixel_accuracy': 0.75, 'ap': 0.125, 'ap50': 0.25}
-    unmeasured = Scores(SemanticScores(math.nan, {}, math.nan), boxes(0.125, 0.25))
-    assert [unmeasured.rank(name) for name in ('miou+ap', 'miou', 'ap')] == [0.125, 0.0, 0.125]
-    assert Scores(semantic, None).rank('miou+ap') == 0.5
-    assert Scores(semantic, None).headline() == {'miou': 0.5, 'pixel_accuracy': 0.75}
-    assert Scores(None, None).rank('miou+ap') == 0.0
+    names = ('miou+ap', 'miou', 'ap', 'pq', 'miou+pq')
+    everything = Scores(semantic, boxes(0.125, 0.25), panoptic(0.25))
+    assert [everything.rank(name) for name in names] == [0.625, 0.5, 0.125, 0.25, 0.75]
+    assert everything.headline() == {
+        'miou': 0.5, 'pixel_accuracy': 0.75, 'ap': 0.125, 'ap50': 0.25, 'pq': 0.25, 'pq_things': 0.125,
+        'pq_stuff': 0.375,
+    }  # fmt: skip
+    unmeasured = Scores(SemanticScores(math.nan, {}, math.nan), boxes(0.125, 0.25), panoptic(math.nan))
+    assert [unmeasured.rank(name) for name in names] == [0.125, 0.0, 0.125, 0.0, 0.0]
+    assert Scores(semantic, None, None).rank('miou+ap') == 0.5
+    assert Scores(semantic, None, None).headline() == {'miou': 0.5, 'pixel_accuracy': 0.75}
+    assert Scores(None, None, None).rank('miou+ap') == 0.0
     assert unmeasured.to_dict()['semantic'] == {'miou': None, 'iou_per_class': {}, 'pixel_accuracy': None}
-    assert Scores(None, None).to_dict() == {'semantic': None, 'boxes': None}
+    assert Scores(None, None, None).to_dict() == {'semantic': None, 'boxes': None, 'panoptic': None}
 
 
 def test_examples_show_only_confident_boxes():
