@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Before torch, whose waiting threads it makes sleep: their spinning made seconds of milliseconds on a busy machine.
+import sembox_ros  # noqa: F401
+
+# isort: split
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
