@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+# Before torch, whose waiting threads it makes sleep: their spinning made seconds of milliseconds on a busy machine.
+import sembox_ros  # noqa: F401
+
+# isort: split
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +15,9 @@ import pytest
 from random_networks import calibrate_norms
 
 from sembox_ros.config import InputConfig
+from sembox_ros.inference.graphs import find_graph
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
-from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
 
 
@@ -35,4 +41,12 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
     path = tmp_path_factory.mktemp('checkpoint') / 'tiny.safetensors'
     save_checkpoint(Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network as an exported file for any batch and canvas, a copy of the one that engines have in the cache."""
+    path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
+    shutil.copy(find_graph(load_checkpoint(tiny_checkpoint_path)), path)
     return path

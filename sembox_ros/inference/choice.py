@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import json
@@ -27,13 +28,17 @@ from sembox_ros.inference.engines import ENGINES, Engine, create_engine
 from sembox_ros.inference.graphs import network_key
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.ops.grids import Grids, create_grids, evaluate_kernels, grid_shapes
 
 ROUNDS = 5
 PATIENCE_S = 2.0  # rounds end early when they have taken this long
 # How far an engine may be from PyTorch in fp32 on one picture: the mean share of a pixel's probability that went to
-# other classes, and the largest change of a box's score.
+# other classes, the largest change of a score (of a box, or of a category in a cell), and how far the masks of the most
+# confident cells are from their likes.
 MAX_PIXEL_SHIFT = 0.01
 MAX_SCORE_SHIFT = 0.05
+MAX_MASK_SHIFT = 0.05
+MASKS = 20  # cells whose masks are compared
 _PACKAGES = ('torch', 'onnxruntime', 'onnxruntime-gpu', 'openvino')
 
 _logger = logging.getLogger(__name__)
@@ -48,7 +53,8 @@ class Candidate:
         precision: what it computed in.
         milliseconds: median of one image on the checkpoint's canvas.
         pixel_shift: mean share of a pixel's probability that differs from the reference, 0..1.
-        score_shift: largest difference of a box's score, 0..1.
+        score_shift: largest difference of a score, 0..1.
+        mask_shift: mean over the most confident cells of one minus the overlap (soft IoU) with the reference's mask, 0..1.
         problem: why it cannot be taken, or empty.
     """
 
@@ -57,6 +63,7 @@ class Candidate:
     milliseconds: float = 0.0
     pixel_shift: float = 0.0
     score_shift: float = 0.0
+    mask_shift: float = 0.0
     problem: str = ''
 
     def __str__(self) -> str:
@@ -106,7 +113,11 @@ def measure(checkpoint: Checkpoint, *, device: torch.device, precision: str, thr
         if precision in ('auto', known)
     ]
     _logger.info('measuring engines for this network on this machine; this happens once and takes up to a minute')
-    batch = probe_batch(checkpoint.input.size_hw)
+    batch, config = probe_batch(checkpoint.input.size_hw), checkpoint.config
+    grids = None
+    if config.instance_channels:
+        shapes = grid_shapes(config.instance_grids, config.instance_grid_aspect)
+        grids = create_grids(shapes, checkpoint.input.size_hw)
     reference: NetworkOutput | None = None
     if checkpoint.graph is None:
         exact = create_engine(checkpoint, 'torch', device=device, precision='fp32', threads=threads)
@@ -121,10 +132,10 @@ def measure(checkpoint: Checkpoint, *, device: torch.device, precision: str, thr
             found[name, known] = Candidate(name, known, problem=f'cannot run it ({error})')
             continue
         reference = output if reference is None else reference
-        found[name, known] = _compare(Candidate(name, known), output, reference)
+        found[name, known] = _compare(Candidate(name, known), output, reference, grids)
         engines[name, known] = engine
     for pair, milliseconds in _time(engines, batch).items():
-        found[pair] = Candidate(**{**asdict(found[pair]), 'milliseconds': milliseconds})
+        found[pair] = dataclasses.replace(found[pair], milliseconds=milliseconds)
     engines.clear()
     gc.collect()
     return tuple(sorted(found.values(), key=lambda c: (bool(c.problem), c.milliseconds)))
@@ -148,17 +159,37 @@ def _run(engine: Engine, batch: Tensor) -> NetworkOutput:
         return NetworkOutput._make(None if part is None else part.float().cpu().clone() for part in output)
 
 
-def _compare(candidate: Candidate, output: NetworkOutput, reference: NetworkOutput) -> Candidate:
-    assert output.class_logits is not None
-    assert reference.class_logits is not None
-    scores = float((output.class_logits.sigmoid() - reference.class_logits.sigmoid()).abs().max())
+def _compare(candidate: Candidate, output: NetworkOutput, reference: NetworkOutput, grids: Grids | None) -> Candidate:
+    """The candidate with its differences from the reference; `grids` are an instance head's, on the probe's canvas."""
+    pairs = ((output.class_logits, reference.class_logits), (output.category_logits, reference.category_logits))
+    moved = [(ours.sigmoid() - wanted.sigmoid()).abs().max() for ours, wanted in pairs if None not in (ours, wanted)]
+    scores = float(torch.stack(moved).max()) if moved else 0.0
     pixels = 0.0
     if output.semantic_logits is not None and reference.semantic_logits is not None:
         difference = output.semantic_logits.softmax(dim=1) - reference.semantic_logits.softmax(dim=1)
         pixels = float(difference.abs().sum(dim=1).mean() / 2)
-    near = pixels <= MAX_PIXEL_SHIFT and scores <= MAX_SCORE_SHIFT  # not so where one is no number
-    problem = '' if near else f'is inaccurate here (pixels {pixels:.3f}, scores {scores:.3f})'
-    return Candidate(candidate.engine, candidate.precision, 0.0, pixels, scores, problem)
+    masks = 0.0 if grids is None else _mask_shift(output, reference, grids)
+    # Not so where one is no number.
+    near = pixels <= MAX_PIXEL_SHIFT and scores <= MAX_SCORE_SHIFT and masks <= MAX_MASK_SHIFT
+    problem = '' if near else f'is inaccurate here (pixels {pixels:.3f}, scores {scores:.3f}, masks {masks:.3f})'
+    return dataclasses.replace(candidate, pixel_shift=pixels, score_shift=scores, mask_shift=masks, problem=problem)
+
+
+def _mask_shift(output: NetworkOutput, reference: NetworkOutput, grids: Grids) -> float:
+    """See `Candidate.mask_shift`."""
+    assert reference.category_logits is not None
+    cells = reference.category_logits[0].amax(dim=1).topk(min(MASKS, len(grids.reach))).indices
+    ours, wanted = (_mask_probs(part, cells, grids) for part in (output, reference))
+    overlap = torch.minimum(ours, wanted).sum(dim=1) / torch.maximum(ours, wanted).sum(dim=1)
+    return float(1 - overlap.mean())
+
+
+def _mask_probs(output: NetworkOutput, cells: Tensor, grids: Grids) -> Tensor:
+    """(N, h x w) of the cells of the probe."""
+    assert output.mask_kernels is not None
+    assert output.mask_features is not None
+    kernels, features = output.mask_kernels[0, cells], output.mask_features[0]
+    return evaluate_kernels(kernels, cells, features, grids).sigmoid().flatten(1)
 
 
 def _time(engines: dict[tuple[str, str], Engine], batch: Tensor) -> dict[tuple[str, str], float]:

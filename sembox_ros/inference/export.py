@@ -22,7 +22,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, describe
 from sembox_ros.models.folding import fold
-from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
+from sembox_ros.models.sembox import NetworkOutput, output_fields, semantic_sizes
 from sembox_ros.ops.resize import resize_through
 
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torchscript': '.pt'}
@@ -89,24 +89,25 @@ class ExportedNetwork(nn.Module):
             images: (B, 3, H, W) float32 normalised; with preprocessing (B, H, W, 3) uint8 rgb.
 
         Returns:
-            The tensors of `NetworkOutput` that there are, float32; with argmax the last is (B, H, W) uint8 at the size
-            that the semantic logits stand for.
+            The tensors of `NetworkOutput` that there are, float32; with argmax (B, H, W) uint8 class ids at the size
+            that the semantic logits stand for are in the place of these.
         """
         if self._options.preprocessing:
             images = images.flip(3) if self._reversed else images
             images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        output = self.network(images.to(self._dtype))
-        parts = [tensor.float() for tensor in output if tensor is not None]
-        if self._options.argmax and output.semantic_logits is not None:
-            resized = resize_through(parts[2], semantic_sizes(self.network, parts[2]))
-            parts[2] = resized.argmax(dim=1).to(torch.uint8)
-        return tuple(parts)
+        raw = self.network(images.to(self._dtype))
+        output = NetworkOutput._make(None if tensor is None else tensor.float() for tensor in raw)
+        logits = output.semantic_logits
+        if self._options.argmax and logits is not None:
+            resized = resize_through(logits, semantic_sizes(self.network, logits))
+            output = output._replace(semantic_logits=resized.argmax(dim=1).to(torch.uint8))
+        return tuple(tensor for tensor in output if tensor is not None)
 
 
 def output_names(checkpoint: Checkpoint, options: ExportOptions) -> list[str]:
     """Names of an exported file's outputs, in order."""
-    names = [n for n in NetworkOutput._fields if n != 'semantic_logits' or checkpoint.config.semantic_classes]
-    return [*names[:2], *('semantic_ids' if options.argmax else name for name in names[2:])]
+    names = output_fields(checkpoint.config)
+    return ['semantic_ids' if options.argmax and name == 'semantic_logits' else name for name in names]
 
 
 def exported_input(checkpoint: Checkpoint, options: ExportOptions) -> InputConfig:

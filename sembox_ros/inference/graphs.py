@@ -24,7 +24,7 @@ from sembox_ros.inference.export import OPENVINO_SECTION, ExportOptions, export_
 from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, digest_tensors, parse_description
 from sembox_ros.models.checkpoint_file import parse_json, printable
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, output_fields
 
 
 def network_key(checkpoint: Checkpoint) -> str:
@@ -51,11 +51,17 @@ def find_graph(checkpoint: Checkpoint) -> Path:
     return path
 
 
-def join_outputs(results: Sequence[Sequence[np.ndarray]]) -> NetworkOutput:
-    """One output from the arrays of each image, in the order of `NetworkOutput`; of one image, the very same memory."""
+def join_outputs(names: Sequence[str], results: Sequence[Sequence[np.ndarray]]) -> NetworkOutput:
+    """One output from the arrays of each image; of one image, the very same memory.
+
+    Args:
+        names: of the arrays, as in `NetworkOutput`.
+        results: of each image.
+    """
     columns = zip(*results, strict=True)
-    parts = [torch.from_numpy(np.concatenate(c) if len(results) > 1 else c[0]) for c in columns]
-    return NetworkOutput(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
+    parts = (torch.from_numpy(np.concatenate(c) if len(results) > 1 else c[0]) for c in columns)
+    named = dict(zip(names, parts, strict=True))
+    return NetworkOutput._make(named.get(field) for field in NetworkOutput._fields)
 
 
 def load_exported(path: str | Path) -> Checkpoint:
@@ -68,9 +74,12 @@ def load_exported(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f'checkpoint: expected an exported file, but {path} does not exist or is not a file')
     try:
-        described = EXPORTED[path.suffix](path)
+        described, names = EXPORTED[path.suffix](path)
         options = parse_options(described)
         checkpoint = parse_description(described, graph=path)
+        wanted = output_fields(checkpoint.config)
+        if not set(wanted) <= names:
+            raise CheckpointError(f'expected outputs {", ".join(wanted)}, got {", ".join(sorted(names)) or "none"}')
         return dataclasses.replace(checkpoint, graph_precision=options.precision)
     except SemboxError as error:
         raise CheckpointError(f'{path}: {printable(error, limit=700)}') from error
@@ -106,7 +115,8 @@ def parse_options(described: Mapping[str, str]) -> ExportOptions:
     return options
 
 
-def _read_onnx_metadata(path: Path) -> dict[str, str]:
+def _read_onnx(path: Path) -> tuple[dict[str, str], set[str]]:
+    """Metadata and the names of the outputs."""
     try:
         import onnx
     except ImportError as error:
@@ -117,22 +127,22 @@ def _read_onnx_metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f'not a readable .onnx file ({printable(error, limit=200)})') from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise CheckpointError('its weights lie in another file; export it with python -m sembox_ros export')
-    return {prop.key: prop.value for prop in model.metadata_props}
+    return {prop.key: prop.value for prop in model.metadata_props}, {output.name for output in model.graph.output}
 
 
-def _read_openvino_metadata(path: Path) -> dict[str, str]:
+def _read_openvino(path: Path) -> tuple[dict[str, str], set[str]]:
+    """Metadata and the names of the outputs."""
     try:
         model = openvino_core().read_model(path)
     except RuntimeError as error:
         raise CheckpointError(f'not a readable .xml file ({printable(error, limit=200)})') from error
-    if not model.has_rt_info(OPENVINO_SECTION):
-        return {}
-    section = model.get_rt_info(OPENVINO_SECTION).value
+    names = {name for output in model.outputs for name in output.get_names()}
+    section = model.get_rt_info(OPENVINO_SECTION).value if model.has_rt_info(OPENVINO_SECTION) else None
     if not isinstance(section, dict):
-        return {}
-    return {key: v if isinstance(v, str) else str(v.astype(str)) for key, v in section.items()}
+        return {}, names
+    return {key: v if isinstance(v, str) else str(v.astype(str)) for key, v in section.items()}, names
 
 
-EXPORTED: Mapping[str, Callable[[Path], dict[str, str]]] = MappingProxyType(
-    {'.onnx': _read_onnx_metadata, '.xml': _read_openvino_metadata}
+EXPORTED: Mapping[str, Callable[[Path], tuple[dict[str, str], set[str]]]] = MappingProxyType(
+    {'.onnx': _read_onnx, '.xml': _read_openvino}
 )

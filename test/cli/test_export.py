@@ -10,7 +10,7 @@ from sembox_ros.cli import export as export_module
 from sembox_ros.cli import main
 from sembox_ros.errors import CheckpointError
 from sembox_ros.inference import verification
-from sembox_ros.inference.export import ExportOptions, make_onnx
+from sembox_ros.inference.export import ExportOptions
 from sembox_ros.inference.graphs import load_exported
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.inference.quantize import quantize, sensitive_nodes
@@ -32,8 +32,8 @@ def tiny(tiny_checkpoint_path: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope='module')
-def plain(tiny: Checkpoint) -> onnx.ModelProto:
-    return make_onnx(tiny, ExportOptions())
+def plain(tiny_onnx: Path) -> onnx.ModelProto:
+    return onnx.load(tiny_onnx)
 
 
 @pytest.fixture(scope='module')

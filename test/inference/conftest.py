@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 import torch
 from random_networks import calibrate_norms
 
 from sembox_ros.config import InputConfig
-from sembox_ros.inference.export import ExportOptions, make_onnx
 from sembox_ros.labels import COCO_90, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
@@ -29,14 +27,6 @@ def detector() -> Checkpoint:
     calibrate_norms(model, seed=5)
     labels = SceneLabels(None, COCO_90, {})
     return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 128)), trained=False)
-
-
-@pytest.fixture(scope='session')
-def tiny_onnx(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network as an exported file for any batch and canvas."""
-    path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
-    onnx.save(make_onnx(tiny, ExportOptions()), path)
-    return path
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import json
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from drives import FIRST_NS, LABELS, STEP_NS, frames, write
+from forked import ForkedProcess
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -211,15 +210,10 @@ def test_a_folder_that_is_there_is_not_taken(bag: Path, predictor: Predictor, tm
     assert (out / 'notes.txt').read_text() == 'mine'
 
 
-def start_replay(bag: Path, out: Path, checkpoint: Path, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, '-m', 'sembox_ros', 'replay', str(bag), '--out', str(out)]
-    command += ['--checkpoint', str(checkpoint), '--device', 'cpu', '--engine', 'torch', '--save', 'video']
-    command += ['--score-threshold', '0', '--max-detections', '20']
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-
-
-def default_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background shell makes children ignore it
+def start_replay(bag: Path, out: Path, checkpoint: Path, log: Path) -> ForkedProcess:
+    arguments = ['replay', str(bag), '--out', str(out), '--checkpoint', str(checkpoint), '--device', 'cpu']
+    arguments += ['--engine', 'torch', '--save', 'video', '--score-threshold', '0', '--max-detections', '20']
+    return ForkedProcess('sembox_ros', arguments, log)
 
 
 @pytest.fixture(scope='module')
@@ -238,29 +232,29 @@ def whole(long_bag: Path, tmp_path_factory: pytest.TempPathFactory, predictor: P
 def test_an_interrupted_replay_goes_on(
     tmp_path: Path, tiny_checkpoint_path: Path, long_bag: Path, whole: dict, how: int
 ):
-    bag, out = long_bag, tmp_path / 'out'
-    process = start_replay(bag, out, tiny_checkpoint_path, preexec_fn=default_sigint)
+    bag, out, log = long_bag, tmp_path / 'out', tmp_path / 'log'
+    process = start_replay(bag, out, tiny_checkpoint_path, log)
     wanted = out / 'parts' / ('0001.unfinished' if how == signal.SIGKILL else '0000.unfinished')
     deadline = time.monotonic() + 60
     while not wanted.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    status = process.wait(60)
     if how == signal.SIGINT:
-        assert process.returncode == 130, errors
+        assert status == 130, log.read_text()
         report = load_report(out)
         assert report['partial'] == 'interrupted'
         assert 0 < report['frames']['processed'] < 180
         assert len(list(VideoReader(out / 'overlay.mp4'))) == report['frames']['processed']
         assert sum(1 for _ in read_bag(out / 'bag', ['/segmentation/mask'])) == report['frames']['processed']
     else:
-        assert process.returncode == -signal.SIGKILL
+        assert status == -signal.SIGKILL
         assert not (out / 'report.json').exists()
 
-    process = start_replay(bag, out, tiny_checkpoint_path)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    status = start_replay(bag, out, tiny_checkpoint_path, log).wait(120)
+    printed = log.read_text()
+    assert status == 0, printed
     report = load_report(out)
     assert report['partial'] is None
     assert report['frames']['processed'] == report['accuracy']['masks'] == 180
@@ -272,16 +266,14 @@ def test_an_interrupted_replay_goes_on(
     assert sum(1 for _ in read_bag(out / 'bag', ['/segmentation/mask'])) == 180
 
 
-def test_a_full_disk_ends_it_in_one_line_and_keeps_what_was_finished(tmp_path: Path, tiny_checkpoint_path: Path):
-    bag = write(tmp_path / 'drive', 160, size_hw=(64, 128))
-    out = tmp_path / 'out'
-
-    def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    process = start_replay(bag, out, tiny_checkpoint_path, preexec_fn=limit_files)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+def test_a_full_disk_ends_it_in_one_line_and_keeps_what_was_finished(
+    tmp_path: Path, tiny_checkpoint_path: Path, long_bag: Path
+):
+    out, log = tmp_path / 'out', tmp_path / 'log'
+    process = start_replay(long_bag, out, tiny_checkpoint_path, log)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (60_000, 60_000))
+    assert process.wait(120) == 1
+    errors = log.read_text()
     lines = [line for line in errors.splitlines() if line.startswith('replay:') and 'frame' not in line]
     assert len(lines) == 1, errors
     assert 'cannot be written: File too large' in lines[0]

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 import rclpy
-from harness import DOMAIN_ID, NodeProcess, Robot
+from harness import DOMAIN_ID, NodeProcess, Robot, node_arguments
 from rclpy.executors import SingleThreadedExecutor
-
-from sembox_ros.inference.predictor import Predictor
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -25,12 +23,6 @@ def isolated_domain() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
-
-
-@pytest.fixture(scope='session', autouse=True)
-def measured_engine(tiny_checkpoint_path: Path, cache_folder: None) -> None:
-    """What `engine: auto` finds out at a first start, so that no node that a test waits for has to."""
-    Predictor.from_checkpoint(tiny_checkpoint_path)
 
 
 @pytest.fixture
@@ -52,10 +44,9 @@ def start_node(tmp_path: Path, tiny_checkpoint_path: Path) -> Iterator[Callable[
     """Start nodes with parameters and further ROS arguments; all are ended with the test."""
     started: list[NodeProcess] = []
 
-    def start(*arguments: str, wait: bool = True, **parameters: Any) -> NodeProcess:
-        parameters = {'checkpoint': tiny_checkpoint_path, 'diagnostics_period_s': 0.2, **parameters}
-        given = [text for name, value in parameters.items() for text in ('-p', f'{name}:={value}')]
-        node = NodeProcess(tmp_path / f'node{len(started)}.log', [*given, *arguments])
+    def start(*arguments: str, wait: bool = True, anew: bool = False, **parameters: Any) -> NodeProcess:
+        given = node_arguments(**{'checkpoint': tiny_checkpoint_path, **parameters})
+        node = NodeProcess(tmp_path / f'node{len(started)}.log', [*given, *arguments], anew=anew)
         started.append(node)
         if wait:
             node.wait_active()

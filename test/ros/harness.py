@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from forked import ForkedProcess
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
@@ -44,18 +45,29 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = TIMEO
     pytest.fail(f'waited {timeout_s:.0f} s in vain for: {what}')
 
 
-class NodeProcess:
-    """The node in a process of its own; its output is in `log`."""
+def node_arguments(**parameters: Any) -> list[str]:
+    """ROS arguments that give the node parameters; unless they say otherwise, news every 0.2 s and a quick start."""
+    parameters = {'engine': 'torch', 'diagnostics_period_s': 0.2, **parameters}
+    return [text for name, value in parameters.items() for text in ('-p', f'{name}:={value}')]
 
-    def __init__(self, log: Path, arguments: list[str]) -> None:
+
+class NodeProcess:
+    """The node in a process of its own; its output is in `log`.
+
+    Args:
+        arguments: what follows `--ros-args`.
+        anew: in an interpreter of its own too, as its end is part of what is tested.
+    """
+
+    def __init__(self, log: Path, arguments: list[str], *, anew: bool = False) -> None:
         self.log = log
+        self.process: ForkedProcess | subprocess.Popen[bytes]
+        if not anew:
+            self.process = ForkedProcess('sembox_ros.ros.node', ['--ros-args', *arguments], log)
+            return
+        command = [sys.executable, '-m', 'sembox_ros.ros.node', '--ros-args', *arguments]
         with log.open('wb') as file:
-            self.process = subprocess.Popen(
-                [sys.executable, '-m', 'sembox_ros.ros.node', '--ros-args', *arguments],
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
     @property
     def output(self) -> str:

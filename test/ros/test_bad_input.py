@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from harness import NodeProcess, Robot, street_message, wait_until
+from harness import NodeProcess, Robot, node_arguments, street_message, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 
 
@@ -58,8 +58,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint_path: Path) 
         started[kind] = NodeProcess(
             folder / f'{transport}.log',
             [
-                '-r', f'__ns:=/{transport}', '-p', f'checkpoint:={tiny_checkpoint_path}',
-                '-p', f'input_transport:={transport}', '-p', 'diagnostics_period_s:=0.2',
+                '-r', f'__ns:=/{transport}',
+                *node_arguments(checkpoint=tiny_checkpoint_path, input_transport=transport),
             ],
         )  # fmt: skip
     for node in started.values():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import NodeProcess, Robot, street_message, wait_until
+from harness import NodeProcess, Robot, node_arguments, street_message, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.serialization import serialize_message
@@ -29,11 +29,9 @@ INPUTS = {'front': '/cam0/image_raw', 'left': '/car/left/image', 'rear/wide': '/
 @pytest.fixture(scope='module')
 def node(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint_path: Path) -> Iterator[NodeProcess]:
     """A node for three cameras, in a namespace, one of them remapped."""
-    parameters = {
-        'checkpoint': tiny_checkpoint_path, 'diagnostics_period_s': 0.2, 'cameras': '[front, left, rear/wide]',
-        'score_threshold': 0.0, 'max_detections': 4,
-    }  # fmt: skip
-    given = [text for name, value in parameters.items() for text in ('-p', f'{name}:={value}')]
+    given = node_arguments(
+        checkpoint=tiny_checkpoint_path, cameras='[front, left, rear/wide]', score_threshold=0.0, max_detections=4
+    )
     process = NodeProcess(
         tmp_path_factory.mktemp('cameras') / 'node.log',
         ['-r', '__ns:=/car', '-r', f'front/image:={INPUTS["front"]}', *given],
@@ -49,7 +47,7 @@ def listen(robot: Robot, topic: str, kind: type) -> dict[str, list[Any]]:
 
 
 def test_each_camera_gets_its_own_answers(node: NodeProcess, robot: Robot, tiny_checkpoint_path: Path):
-    predictor = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu')
+    predictor = Predictor.from_checkpoint(tiny_checkpoint_path, device='cpu', engine='torch')
     masks, overlays = listen(robot, 'segmentation/mask', Image), listen(robot, 'overlay', Image)
     boxes = listen(robot, 'detections', Detection2DArray)
     for index, (camera, size_hw) in enumerate(SIZES_HW.items()):

@@ -12,7 +12,7 @@ from torch import Tensor
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.graphs import find_graph, join_outputs
 from sembox_ros.models.checkpoint import Checkpoint
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, output_fields
 
 # Tried in this order on CUDA; those that the installed onnxruntime was not built with are passed over.
 CUDA_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')
@@ -48,7 +48,7 @@ class OnnxRuntimeEngine:
             settings['TensorrtExecutionProvider']['trt_fp16_enable'] = str(asked == 'fp16')
             there = onnxruntime.get_available_providers()
             providers = [*((name, given) for name, given in settings.items() if name in there), *providers]
-        graph = find_graph(checkpoint)
+        graph, self._names = find_graph(checkpoint), output_fields(checkpoint.config)
         if graph.suffix != '.onnx':
             raise ConfigError(f'engine: onnxruntime runs .onnx files, got {graph.name}; use engine:=openvino')
         try:
@@ -76,10 +76,10 @@ class OnnxRuntimeEngine:
         parts = np.split(images, len(images)) if self._one_by_one and len(images) > 1 else [images]
         name = self._session.get_inputs()[0].name
         try:
-            results = [self._session.run(None, {name: part}) for part in parts]
+            results = [self._session.run(self._names, {name: part}) for part in parts]
         except Exception as error:  # of the library's own kinds, which share no base class
             height, width = batch.shape[2:]
             raise InputError(
                 f'onnxruntime failed on {len(batch)} image(s) of {height}x{width}: {str(error).splitlines()[0]}'
             ) from error
-        return join_outputs(results)
+        return join_outputs(self._names, results)

@@ -14,7 +14,7 @@ from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.graphs import find_graph, join_outputs
 from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, output_fields
 
 TYPES = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
 MAX_SHAPES = 4  # compiled networks that are kept; each costs some memory and a second
@@ -41,7 +41,7 @@ class OpenVinoEngine:
         self._type = TYPES[asked]  # of what is not int8
         self._threads = threads or os.cpu_count() or 1
         self._core = openvino_core()
-        self._graph = find_graph(checkpoint)
+        self._graph, self._names = find_graph(checkpoint), output_fields(checkpoint.config)
         self._compiled: dict[tuple[int, int, int], list[Any]] = {}
 
     @staticmethod
@@ -64,10 +64,10 @@ class OpenVinoEngine:
                 request.start_async({0: image[None]}, share_inputs=True)
             for request, _ in running:
                 request.wait()
-                tensors = [tensor.data for tensor in request.output_tensors]
+                tensors = [request.get_tensor(name).data for name in self._names]
                 # The request's own memory is written by its next run.
                 results.append(tensors if count == 1 else [t.copy() for t in tensors])
-        return join_outputs(results)
+        return join_outputs(self._names, results)
 
     def _requests(self, height: int, width: int, streams: int) -> list[Any]:
         """Ready to run (1, 3, height, width), as many side by side as `streams`."""
