@@ -31,7 +31,8 @@ from sembox_ros.replay.live_session import replay_bag_online
 from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs, without_suffix
 from sembox_ros.replay.many_summary import summarize, summary_table
 from sembox_ros.replay.report_text import render_text
-from sembox_ros.replay.session import OUTPUTS, ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import OUTPUTS, ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 from sembox_ros.replay.truth import DatasetTruth, TruthSource
 
 CONFIG_OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'overlay_alpha')

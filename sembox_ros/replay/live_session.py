@@ -22,7 +22,8 @@ from sembox_ros.replay.live_numbers import online_section
 from sembox_ros.replay.parts import BAG, FrameRecord, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.scene_messages import read_detections, view_image
-from sembox_ros.replay.session import Input, ReplayOptions, find_truth, findings, head, speed, write_tables
+from sembox_ros.replay.session import ReplayOptions, findings, head, speed, write_tables
+from sembox_ros.replay.source import Input, find_truth
 from sembox_ros.replay.truth import BagTruth, TruthSource
 from sembox_ros.types import Detections, Scene
 

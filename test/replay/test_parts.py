@@ -22,7 +22,8 @@ from sembox_ros.replay.frames import Frame
 from sembox_ros.replay.media import VideoReader
 from sembox_ros.replay.parts import FrameRecord, PartWriter, box_rows, finished_parts, read_part
 from sembox_ros.replay.scene_messages import MessageEncoder
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 from sembox_ros.types import Detections, Scene
 
 LOW = DetectionConfig(score_threshold=0.0, max_detections=5)

@@ -27,7 +27,8 @@ from sembox_ros.replay.drive import DriveFrame, write_drive
 from sembox_ros.replay.media import VideoReader, read_image
 from sembox_ros.replay.report import load_report
 from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE, read_detections, view_image
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 
 LOW = DetectionConfig(score_threshold=0.0, max_detections=20)  # random weights find little
 
