@@ -98,8 +98,11 @@ def test_an_id_is_the_number_of_an_instance(texts: list[str], ids: list[int]) ->
     assert numbered(texts) == (ids, [text.startswith('crowd') for text in texts])
 
 
+IDS = st.integers(-1, 12).map(str) | st.integers(1, 5).map('crowd {}'.format) | st.text()
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(st.integers(-1, 12).map(str), st.integers(1, 5).map('crowd {}'.format), st.text()), max_size=9))
+@given(st.lists(IDS, max_size=9))
 def test_ids_of_any_text_are_different_numbers(texts: list[str]) -> None:
     ids, _ = numbered(texts)
     assert len(set(ids)) == len(texts)
