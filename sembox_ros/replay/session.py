@@ -29,7 +29,7 @@ from sembox_ros.replay.report import write_report
 from sembox_ros.replay.source import Input, find_truth
 from sembox_ros.replay.truth import BagTruth, TruthSource
 
-OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco')
+OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco', 'panoptic')
 ALL_BOXES = 0.05  # least score of boxes that are graded: the threshold of the outputs would cut the curve of AP
 
 
@@ -88,10 +88,11 @@ def replay_bag(
         The report. One that is finished already is returned as it is.
 
     Raises:
-        ConfigError: `out` holds something else.
+        ConfigError: `out` holds something else, or the network lacks what the fusion needs.
         DatasetError: the bag cannot be read, or the results not be written; what was finished before is kept.
         KeyboardInterrupt: after the report of what was seen so far has been written.
     """
+    predictor.choose_fusion(options.detection)  # fails before there is a folder
     folder = ReplayFolder(out, _identity(source, predictor, options, truth), overwrite=options.overwrite)
     finished = folder.finished_report()
     if finished is not None:
@@ -167,6 +168,7 @@ def _run_network(
             predictor,
             Writer(create_part, folder.done_parts, bar.update),
             detection=dataclasses.replace(options.detection, score_threshold=options.graded_score_threshold),
+            min_instance_score=options.detection.score_threshold,
             batch=options.batch,
             with_confidence=options.confidence,
         )
@@ -197,7 +199,7 @@ def _finish(
     bar = tqdm(total=source.messages, unit='frame', desc='grading', disable=None if progress else True)
     with bar:
         for part in parts:
-            for record, scene in read_part(part, has_masks=labels.semantic is not None):
+            for record, scene in read_part(part, labels):
                 grader.add(record, scene)
                 exporter.add(record, scene)
                 bar.update()
@@ -261,6 +263,7 @@ def head(
             'batch': options.batch,
             'graded_score_threshold': graded_score_threshold,
             **dataclasses.asdict(options.detection),
+            'fusion': predictor.choose_fusion(options.detection),
         },
         'labels': {
             'semantic': list(labels.semantic.names) if labels.semantic else None,

@@ -17,6 +17,7 @@ import numpy as np
 from sembox_ros.decoding import INSTANCE_ENCODINGS, decode_instances, decode_mask
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.labels import LABEL_SETS, LabelSet, SceneLabels
+from sembox_ros.panoptic import compose_truth
 from sembox_ros.replay.bags import BagMessage
 from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, read_detections, read_is_crowd
 from sembox_ros.types import MAX_INSTANCE
@@ -44,6 +45,19 @@ class Truth:
     is_crowd: np.ndarray | None = None
     instances: np.ndarray | None = None
     image_id: str = ''
+
+    def compose_panoptic(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """(H, W) int32 panoptic ids, and those of crowds; None where a part is not known.
+
+        Args:
+            labels: of this truth.
+
+        Raises:
+            InputError: its parts do not fit each other.
+        """
+        if self.semantic is None or self.instances is None or self.class_ids is None or self.is_crowd is None:
+            return None
+        return compose_truth(self.semantic, self.instances, self.class_ids, self.is_crowd, labels)
 
 
 class TruthSource(Protocol):

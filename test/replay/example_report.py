@@ -52,7 +52,7 @@ def offline_report() -> dict[str, Any]:
             'checkpoint': 'bundled', 'sha256': 'a1' * 32, 'model': 'sembox_b1', 'trained': True, 'device': 'cpu',
             'engine': 'openvino', 'precision': 'fp32', 'batch': 4, 'score_threshold': 0.4,
             'graded_score_threshold': 0.05, 'nms_iou_threshold': 0.5,
-            'max_detections': 100, 'fusion': 'auto',
+            'max_detections': 100, 'fusion': 'boxes',
         },
         'labels': {
             'semantic': list(CITYSCAPES_19.names),
@@ -257,8 +257,9 @@ def example_frame(seed: int) -> Mapping[str, Any]:
                 np.array([0.93, 0.71, 0.4], np.float32),
             ),
         ),
-        'truth_semantic': truth,
-        'truth_boxes': Detections(boxes, np.array([2, 0, 2]), np.ones(3, np.float32)),
+        'truth_scene': Scene(
+            (height, width), truth, detections=Detections(boxes, np.array([2, 0, 2]), np.ones(3, np.float32))
+        ),
         'labels': LABELS,
         'truth_labels': LABELS,
     }

@@ -78,7 +78,11 @@ def test_the_bag_of_outputs_has_the_headers_of_the_input(bag: Path, predictor: P
     for entry in read_bag(tmp_path / 'out' / 'bag'):
         seen.setdefault(entry.topic, []).append(entry)
     stamps = [FIRST_NS + i * STEP_NS for i in range(11)]
-    for topic in ('segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections'):
+    published = (
+        'segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections',
+        'panoptic/instances',
+    )  # fmt: skip
+    for topic in published:
         entries = seen.pop(f'/{topic}')
         assert [e.stamp_ns for e in entries] == [e.received_ns for e in entries] == stamps, topic
         assert {e.message.header.frame_id for e in entries} == {'camera'}
