@@ -37,7 +37,8 @@ from sembox_ros.models.checkpoint import load_bundled
 from sembox_ros.ops.placement import place_image
 from sembox_ros.replay.drive import DriveFrame, write_drive
 from sembox_ros.replay.frames import FrameReader
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 
 RESULTS = Path(__file__).parent / 'results'
 SIZE_HW, RATE_HZ, DISTINCT = (512, 1024), 10.0, 40

@@ -99,6 +99,7 @@ SEMI_PLANAR: dict[str, SemiPlanarFormat] = {
 }
 
 DEPTH = frozenset({'16UC1', '32FC1'})
+INSTANCE_ENCODINGS = frozenset({'16UC1', 'mono16'})
 
 # By signature, so that Pillow (which reads the size) and OpenCV (which decodes) agree on what the file is.
 _HEADER_READERS: dict[bytes, type[ImageFile.ImageFile]] = {
@@ -188,9 +189,33 @@ def decode_mask(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     if msg.encoding not in ('mono8', '8UC1'):
         raise InputError(f"mask.encoding: expected mono8 with class ids, got '{msg.encoding[:40]}'")
-    _check_size('mask', msg.height, msg.width, max_pixels)
-    data = _checked_bytes(msg, msg.width, msg.step * (msg.height - 1) + msg.width, msg.step)
-    return _tight_rows(data, msg.height, msg.width, msg.step)
+    return _plane_rows(msg, 'mask', msg.width, max_pixels)
+
+
+def decode_instances(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Take the numbers of instances out of a `sensor_msgs/Image`.
+
+    Args:
+        msg: an image of encoding 16UC1 or mono16, of either byte order.
+        max_pixels: largest height x width that is accepted.
+
+    Returns:
+        (H, W) uint16; a view of `msg.data` if its rows are not padded and its bytes are in this machine's order.
+
+    Raises:
+        InputError: another encoding, or data that does not fit.
+    """
+    if msg.encoding not in INSTANCE_ENCODINGS:
+        raise InputError(f"instances.encoding: expected 16UC1 with numbers, got '{msg.encoding[:40]}'")
+    rows = _plane_rows(msg, 'instances', 2 * msg.width, max_pixels)
+    return rows.view('>u2' if msg.is_bigendian else '<u2').astype(np.uint16, copy=False)
+
+
+def _plane_rows(msg: Any, field: str, row_bytes: int, max_pixels: int) -> np.ndarray:
+    """The rows of an image with one number per pixel: (H, `row_bytes`) uint8."""
+    _check_size(field, msg.height, msg.width, max_pixels)
+    data = _checked_bytes(msg, row_bytes, msg.step * (msg.height - 1) + row_bytes, msg.step)
+    return _tight_rows(data, msg.height, row_bytes, msg.step)
 
 
 def _unusable_encoding(field: str, encoding: str) -> str:

@@ -203,13 +203,14 @@ def percent_cell(value: Any) -> Cell:
 
 
 def score_table(
-    semantic: Mapping[str, Any] | None, boxes: Mapping[str, Any] | None
+    semantic: Mapping[str, Any] | None, boxes: Mapping[str, Any] | None, panoptic: Mapping[str, Any] | None = None
 ) -> tuple[list[str], list[ClassRow], list[Cell]]:
     """Scores by class in the form of the macro `class_table`; columns without any class are left out.
 
     Args:
         semantic: `SemanticScores.to_dict`, or as much of it as there is.
         boxes: `BoxScores.to_dict`, likewise.
+        panoptic: `PanopticScores.to_dict`, likewise.
 
     Returns:
         Titles of the columns without the name, a row for each class, the row of means.
@@ -218,6 +219,7 @@ def score_table(
         ('IoU', semantic or {}, 'iou_per_class', 'miou'),
         ('AP', boxes or {}, 'ap_per_class', 'ap'),
         ('AP50', boxes or {}, 'ap50_per_class', 'ap50'),
+        ('PQ', panoptic or {}, 'pq_per_class', 'pq'),
     )
     columns = {title: scores[per_class] for title, scores, per_class, _ in sources if scores.get(per_class)}
     means = [percent_cell(scores.get(mean)) for title, scores, _, mean in sources if title in columns]

@@ -14,6 +14,8 @@ from sembox_ros.types import Detections, Segments, check_array
 
 INSTANCES = 65536
 VOID = IGNORE_ID * INSTANCES  # pixels that belong to no segment
+# Stuff of less than this share of the image becomes void: EfficientPS's 2048 pixels of 1024x2048 (section 4.2).
+MIN_STUFF_SHARE = 1 / 1024
 
 
 def compose_panoptic(

@@ -32,7 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sembox_ros import decoding
-from sembox_ros.decoding import decode_image, decode_mask
+from sembox_ros.decoding import decode_image, decode_instances, decode_mask
 from sembox_ros.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -208,6 +208,26 @@ def test_unusable_masks_say_why() -> None:
     ):
         with pytest.raises(InputError, match=reason):
             decode_mask(message)
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', 'mono16'])
+@pytest.mark.parametrize('padding', [0, 3])
+@pytest.mark.parametrize('order', '<>')
+def test_instances_are_numbers_of_16_bits(encoding: str, padding: int, order: str) -> None:
+    numbers = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+    rows = numbers.astype(f'{order}u2').view(np.uint8)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=9).reshape(-1)
+    message = raw_image(padded, encoding, size_hw=(5, 7), step=14 + padding, is_bigendian=order == '>')
+    found = decode_instances(message)
+    np.testing.assert_array_equal(found, numbers)
+    assert found.dtype == np.uint16
+    for wrong, reason in (
+        (raw_image(bytes(4), 'mono8', size_hw=(2, 2)), "expected 16UC1 with numbers, got 'mono8'"),
+        (raw_image(bytes(7), encoding, size_hw=(2, 2), step=4), r'image\.data: expected 8 bytes'),
+        (raw_image(bytes(8), encoding, size_hw=(2, 2), step=3), r'image\.step: expected at least 4'),
+    ):
+        with pytest.raises(InputError, match=reason):
+            decode_instances(wrong)
 
 
 BOMBS = {

@@ -84,6 +84,9 @@ def test_score_table_has_a_column_for_what_was_measured():
         ('car', ['25.0', '-']), ('bus', ['-', '100.0']),
     ]  # fmt: skip
     assert [cell.text for cell in means] == ['25.0', '-']
+    columns, rows, means = score_table(None, boxes, {'pq': 0.5, 'pq_per_class': {'car': 0.5}})
+    assert columns == ['AP', 'AP50', 'PQ']
+    assert [cell.text for cell in (*rows[0].cells, *means)] == ['25.0', '-', '50.0', '25.0', '-', '50.0']
     assert score_table(None, None) == ([], [], [])
 
 

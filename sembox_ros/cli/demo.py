@@ -24,7 +24,8 @@ from sembox_ros.replay.live_session import replay_bag_online
 from sembox_ros.replay.media import find_media, is_video, read_image
 from sembox_ros.replay.parts import BAG
 from sembox_ros.replay.report_text import render_text
-from sembox_ros.replay.session import Input, ReplayOptions, find_truth, open_input
+from sembox_ros.replay.session import ReplayOptions
+from sembox_ros.replay.source import Input, find_truth, open_input
 from sembox_ros.replay.truth import TruthSource
 
 IMAGE_TOPIC = '/camera/image_raw'

@@ -23,7 +23,7 @@ from sembox_ros.cli.common import (
     run_command,
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
-from sembox_ros.data.datasets import load_dataset
+from sembox_ros.data.datasets import instance_options, load_dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.replay.cluster import run_jobs_on_ray
@@ -31,10 +31,13 @@ from sembox_ros.replay.live_session import replay_bag_online
 from sembox_ros.replay.many import BagJob, JobResult, find_bags, plan_jobs, run_jobs, without_suffix
 from sembox_ros.replay.many_summary import summarize, summary_table
 from sembox_ros.replay.report_text import render_text
-from sembox_ros.replay.session import OUTPUTS, ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import OUTPUTS, ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 from sembox_ros.replay.truth import DatasetTruth, TruthSource
 
-CONFIG_OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'overlay_alpha')
+CONFIG_OPTIONS = (
+    *PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'fusion', 'overlay_alpha',
+)  # fmt: skip
 OFFLINE_SAVES, ONLINE_SAVES = 'color,overlay,video', 'none'
 
 
@@ -61,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth = parser.add_argument_group('ground truth', 'topics below ground_truth are found by themselves')
     truth.add_argument(
         '--truth-topic', action='append', default=[], metavar='TOPIC',
-        help='mono8 image of class ids, or Detection2DArray; may be repeated',
+        help='mono8 image of class ids, Detection2DArray, or 16UC1 image of the ids in it; may be repeated',
     )  # fmt: skip
     truth.add_argument('--truth-stamps', type=Path, metavar='CSV', help='image_id,stamp_ns of the images of --root')
     truth.add_argument(
@@ -120,7 +123,7 @@ def load_truth(options: argparse.Namespace) -> TruthSource | None:
         return None
     if not 0 <= options.truth_tolerance_ms < math.inf:
         raise ConfigError(f'--truth-tolerance-ms: expected 0 or more, got {options.truth_tolerance_ms:g}')
-    dataset = load_dataset(options.dataset, chosen)
+    dataset = load_dataset(options.dataset, {**instance_options(options.dataset), **chosen})
     stamps = Path(options.truth_stamps) if options.truth_stamps else None
     # A finished replay is told from one with another truth by these words.
     given = [f'{name} {value}' for name, value in chosen.items() if name != 'root']

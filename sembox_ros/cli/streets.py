@@ -16,6 +16,7 @@ from sembox_ros.data.streets import render_sequence
 from sembox_ros.data.streets.dataset import StreetSettings, missing_images, open_folder, write_images
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.replay.drive import DriveFrame, write_drive
+from sembox_ros.types import MAX_INSTANCE
 
 STREET_LABELS = 'cityscapes_19+cityscapes_things_8'
 FIRST_STAMP_NS = 1_700_000_000 * 10**9
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: float) -> Iterator[DriveFrame]:
     """A rendered street with its truth in `STREET_LABELS`, from `FIRST_STAMP_NS` on; shows its progress.
 
+    A thing keeps its number, in `ids` and `instances`, for as long as it can be seen.
+
     Args:
         frames: how many.
         size_hw: image height and width, pixels.
@@ -57,6 +60,10 @@ def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: f
     links = load_scene_labels(STREET_LABELS).thing_links
     to_detection = {semantic: detection for detection, semantic in links.items()}
     street = render_sequence(frames=frames, size_hw=size_hw, seed=seed, rate_hz=rate_hz)  # checks the arguments now
+
+    def number(tracks: np.ndarray) -> np.ndarray:
+        return np.where(tracks > 0, (tracks - 1) % MAX_INSTANCE + 1, 0)  # what is in sight has other numbers
+
     return (
         DriveFrame(
             stamp_ns=FIRST_STAMP_NS + frame.stamp_ns,
@@ -65,6 +72,8 @@ def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: f
             boxes_xyxy=frame.boxes_xyxy,
             class_ids=np.array([to_detection[int(i)] for i in frame.class_ids], np.int64),
             is_crowd=frame.is_crowd,
+            ids=number(frame.track_ids),
+            instances=number(frame.instance).astype(np.uint16),
         )
         for frame in tqdm(street, total=frames, desc='rendering', unit='frame', disable=None)
     )

@@ -29,6 +29,11 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 
 
+def instance_options(name: str) -> dict[str, bool]:
+    """The options that make a dataset give `Sample.instances`; none for one that has no instances."""
+    return {option: True for option in inspect.signature(DATASETS[name]).parameters if option == 'with_instances'}
+
+
 def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
     """The dataset of that name.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ from sembox_ros.types import Scene
 
 OUTPUTS = PARTS
 STAGES = ('preprocess', 'network', 'postprocess')
+
+# `decode_scene` with its thresholds: raw tensors of a batch, which image, where it lies, what the tensors mean.
+DecodeScene = Callable[[NetworkOutput, int, Placement, Decoding], Scene]
 
 
 def choose_device(name: str) -> torch.device:
@@ -125,6 +129,7 @@ class Predictor:
         *,
         detection: DetectionConfig | None = None,
         outputs: Iterable[str] = OUTPUTS,
+        min_instance_score: float = 0.0,
     ) -> list[Scene]:
         """Semantics, boxes and panoptic scenes of some images.
 
@@ -136,6 +141,8 @@ class Predictor:
             outputs: what is wanted, of `OUTPUTS`; the rest is None in the scenes, as is what the network does not
                 give: no masks without semantic classes, no instances where no box's class is one of the mask's. With
                 panoptic come segments.
+            min_instance_score: detections below it get no pixels, as if they were not there: AP wants boxes of lower
+                scores than a panoptic scene should have.
 
         Returns:
             One scene per image, in order, at the size of its image. `timings_ms` holds the stages of the batch.
@@ -156,11 +163,10 @@ class Predictor:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, placement in enumerate(placements):
             groups.setdefault(placement.canvas_hw, []).append(index)
+        decode = partial(decode_scene, detection=detection, wanted=wanted, min_instance_score=min_instance_score)
         scenes: dict[int, Scene] = {}
         for members in groups.values():
-            batch = self._predict_batch(
-                [images[i] for i in members], [placements[i] for i in members], detection, wanted
-            )
+            batch = self._predict_batch([images[i] for i in members], [placements[i] for i in members], decode)
             scenes.update(zip(members, batch, strict=True))
         return [scenes[i] for i in range(len(images))]
 
@@ -169,32 +175,29 @@ class Predictor:
         self,
         images: Sequence[np.ndarray],
         placements: Sequence[Placement],
-        detection: DetectionConfig,
-        wanted: frozenset[str],
+        decode: DecodeScene,
     ) -> list[Scene]:
         marks = [self._clock()]
         batch = self._preprocess(images, placements)
         marks.append(self._clock())
         raw = self.engine(batch)
         marks.append(self._clock())
-        scenes = self._decode_all(raw, placements, detection, wanted)
+        scenes = self._decode_all(raw, placements, decode)
         marks.append(self._clock())
         timings = {name: (end - start) * 1e3 for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
         return [dataclasses.replace(scene, timings_ms=timings) for scene in scenes]
 
-    def _decode_all(
-        self, raw: NetworkOutput, placements: Sequence[Placement], detection: DetectionConfig, wanted: frozenset[str]
-    ) -> list[Scene]:
+    def _decode_all(self, raw: NetworkOutput, placements: Sequence[Placement], decode: DecodeScene) -> list[Scene]:
         """What is in each image; several images side by side on a CPU."""
         decoding = self._decoding_of(placements[0].canvas_hw, raw)
 
         @torch.inference_mode()
-        def decode(index: int) -> Scene:
-            return decode_scene(raw, index, placements[index], decoding, detection=detection, wanted=wanted)
+        def decode_one(index: int) -> Scene:
+            return decode(raw, index, placements[index], decoding)
 
         # One image alone is faster without: PyTorch's own threads then have the cores.
         apply = map if self._pool is None or len(placements) == 1 else self._pool.map
-        return list(apply(decode, range(len(placements))))
+        return list(apply(decode_one, range(len(placements))))
 
     def choose_fusion(self, detection: DetectionConfig) -> str:
         """Where this network's instances come from: 'boxes', or a fusion of masks, whose boxes are the detections.

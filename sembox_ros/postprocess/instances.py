@@ -31,6 +31,11 @@ class Instances(NamedTuple):
     mask_logits: Tensor
     detections: Detections
 
+    def above(self, score_threshold: float) -> Instances:
+        """Those with at least this score."""
+        detections = self.detections.above(score_threshold)
+        return Instances(self.mask_logits[: len(detections)], detections)
+
 
 def decode_instances(
     category_logits: Tensor,

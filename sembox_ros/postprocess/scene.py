@@ -15,7 +15,7 @@ from sembox_ros.labels import SceneLabels
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.grids import Grids, create_grids, grid_shapes
 from sembox_ros.ops.placement import Placement
-from sembox_ros.panoptic import compose_panoptic, list_segments
+from sembox_ros.panoptic import MIN_STUFF_SHARE, compose_panoptic, list_segments
 from sembox_ros.postprocess.claims import claim_pixels
 from sembox_ros.postprocess.detections import decode_detections
 from sembox_ros.postprocess.fusion import FUSIONS
@@ -24,8 +24,6 @@ from sembox_ros.postprocess.semantic import decode_semantic
 from sembox_ros.types import Detections, Scene
 
 PARTS = frozenset({'semantic', 'confidence', 'detections', 'instances', 'panoptic'})
-# Stuff of less than this share of the image becomes void: EfficientPS's 2048 pixels of 1024x2048 (section 4.2).
-MIN_STUFF_SHARE = 1 / 1024
 
 
 class RawOutput(Protocol):
@@ -117,7 +115,7 @@ def choose_fusion(name: str, *, has_boxes: bool, has_masks: bool) -> str:
 
 def decode_scene(
     raw: RawOutput, index: int, placement: Placement, decoding: Decoding, *,
-    detection: DetectionConfig, wanted: frozenset[str] = PARTS,
+    detection: DetectionConfig, wanted: frozenset[str] = PARTS, min_instance_score: float = 0.0,
 ) -> Scene:  # fmt: skip
     """One image of a batch.
 
@@ -128,6 +126,7 @@ def decode_scene(
         decoding: what the tensors mean.
         detection: thresholds, and where instances come from.
         wanted: of `PARTS`; what is not wanted, or what the network does not give, is None. With panoptic come segments.
+        min_instance_score: detections below it get no pixels, as if they were not there.
 
     Raises:
         ConfigError: the network lacks what `detection.fusion` needs.
@@ -154,10 +153,10 @@ def decode_scene(
         assert detections is not None
         assert raw.semantic_logits is not None
         if isinstance(found, Instances):
-            logits = raw.semantic_logits[index]
-            instances = FUSIONS[fusion](found, logits, placement, labels, sizes_hw=decoding.semantic_sizes)
+            logits, sure = raw.semantic_logits[index], found.above(min_instance_score)
+            instances = FUSIONS[fusion](sure, logits, placement, labels, sizes_hw=decoding.semantic_sizes)
         else:
-            instances = claim_pixels(semantic, found, labels)
+            instances = claim_pixels(semantic, detections.above(min_instance_score), labels)
         if 'panoptic' in wanted:
             area = int(MIN_STUFF_SHARE * semantic.size)
             panoptic = compose_panoptic(semantic, instances, detections, labels, min_stuff_area=area)

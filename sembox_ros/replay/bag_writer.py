@@ -157,6 +157,7 @@ class SceneBagWriter:
         scene: Scene,
         *,
         color: np.ndarray | None = None,
+        panoptic_color: np.ndarray | None = None,
         overlay: np.ndarray | None = None,
     ) -> None:
         """Append a message for each part that is there; the first of a camera come after its label sets.
@@ -167,6 +168,7 @@ class SceneBagWriter:
             received_ns: time of recording of the image, and of all messages.
             scene: what was seen.
             color: (H, W, 3) uint8 rgb for segmentation/color.
+            panoptic_color: (H, W, 3) uint8 rgb for panoptic/color.
             overlay: (H, W, 3) uint8 rgb for overlay.
         """
         encoder = self._bag.encoder
@@ -179,6 +181,8 @@ class SceneBagWriter:
             ('segmentation/mask', 'mono8', scene.semantic),
             ('segmentation/confidence', 'mono8', scene.confidence),
             ('segmentation/color', 'rgb8', color),
+            ('panoptic/instances', '16UC1', scene.instances),
+            ('panoptic/color', 'rgb8', panoptic_color),
             ('overlay', 'rgb8', overlay),
         )
         for topic, encoding, picture in pictures:

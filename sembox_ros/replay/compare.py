@@ -185,6 +185,8 @@ def _metrics() -> Iterator[Metric]:
         yield Metric(name, _at(f'accuracy.boxes.{name}'), 'share', True, point)
     for name in ('ap_small', 'ap_medium', 'ap_large'):
         yield Metric(name, _at(f'accuracy.boxes.{name}'), 'share', True, Tolerance(0.02))
+    for name in ('pq', 'pq_things', 'pq_stuff', 'sq', 'rq'):
+        yield Metric(name, _at(f'accuracy.panoptic.{name}'), 'share', True, point)
     yield Metric('mask_agreement', _at('stability.mask_agreement'), 'share', True, flicker)
     yield Metric('mask_flicker', _at('stability.mask_flicker'), 'share', False, flicker)
     for name in ('box_flicker', 'box_gaps'):

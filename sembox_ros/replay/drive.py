@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sembox_ros.errors import DatasetError
+from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bag_writer import METADATA, BagWriter, topic_of
 from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE, DETECTIONS, IMAGE
-from sembox_ros.types import Detections
+from sembox_ros.types import MAX_INSTANCE, Detections, check_array
 
 TRUTH_MASK = 'ground_truth/segmentation/mask'
 TRUTH_DETECTIONS = 'ground_truth/detections'
+TRUTH_INSTANCES = 'ground_truth/panoptic/instances'
 TRUTH_MASK_LABELS = 'ground_truth/segmentation/label_info'
 TRUTH_DETECTION_LABELS = 'ground_truth/detections/label_info'
 
@@ -32,6 +33,8 @@ class DriveFrame:
         boxes_xyxy: (N, 4) float32 in pixels; None if not known.
         class_ids: (N,) int64 ids of the truth's detection label set.
         is_crowd: (N,) bool, True for what is not asked for; None if all is.
+        ids: (N,) int64, different numbers in 1..65535: which pixels of `instances` are whose; None: 1, 2, ... N.
+        instances: (H, W) uint16, `ids` of the box that has the pixel, 0 = none; None if not known.
         camera: whose it is, where there are several.
     """
 
@@ -41,6 +44,8 @@ class DriveFrame:
     boxes_xyxy: np.ndarray | None = None
     class_ids: np.ndarray | None = None
     is_crowd: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    instances: np.ndarray | None = None
     camera: str = ''
 
 
@@ -68,7 +73,7 @@ def write_drive(
 
     Raises:
         DatasetError: the bag cannot be written, or a frame has truth without `labels`.
-        InputError: the boxes of a frame do not fit together.
+        InputError: the boxes of a frame do not fit together, or an instance has no box.
     """
     if (path / METADATA).is_file():
         shutil.rmtree(path, ignore_errors=True)
@@ -105,9 +110,23 @@ def _write_frame(bag: BagWriter, frame: DriveFrame, topic: str, frame_id: str, c
         message = encoder.encode_image(frame.semantic, 'mono8', header)
         bag.write(topic_of(frame.camera, TRUTH_MASK), IMAGE, frame.stamp_ns, message)
     if frame.boxes_xyxy is not None and frame.class_ids is not None:
-        boxes = Detections(frame.boxes_xyxy, frame.class_ids, np.ones(len(frame.boxes_xyxy), np.float32))
+        scores = np.ones(len(frame.boxes_xyxy), np.float32)
+        numbers = {} if frame.ids is None else {'ids': frame.ids}
+        boxes = Detections(frame.boxes_xyxy, frame.class_ids, scores, **numbers)
         message = encoder.encode_detections(boxes, header, is_crowd=frame.is_crowd)
         bag.write(topic_of(frame.camera, TRUTH_DETECTIONS), DETECTIONS, frame.stamp_ns, message)
+        if frame.instances is not None:
+            _check_instances(frame.instances, boxes, frame.image.shape[:2])
+            message = encoder.encode_image(frame.instances, '16UC1', header)
+            bag.write(topic_of(frame.camera, TRUTH_INSTANCES), IMAGE, frame.stamp_ns, message)
+
+
+def _check_instances(instances: np.ndarray, boxes: Detections, size_hw: tuple[int, ...]) -> None:
+    check_array('instances', instances, size_hw, np.uint16)
+    is_known = np.zeros(MAX_INSTANCE + 1, np.bool_)
+    is_known[boxes.ids] = is_known[0] = True
+    if not (found := is_known[instances]).all():
+        raise InputError(f'instances: expected 0 or the id of a box, got {instances[~found][0]}')
 
 
 def write_image_bag(

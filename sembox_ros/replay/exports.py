@@ -1,4 +1,4 @@
-"""Masks and boxes of a replay as files for the official evaluations: Cityscapes' PNG and COCO's json."""
+"""What a replay saw as files for the official evaluations: Cityscapes' PNG, COCO's json and panoptic format."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.evaluation.coco_ap import to_xywh
 from sembox_ros.label_ids import has_label_ids, label_id_table
 from sembox_ros.labels import LabelSet, SceneLabels
+from sembox_ros.panoptic_files import PanopticWriter
+from sembox_ros.replay.grading import compose_scene
 from sembox_ros.replay.media import write_image
 from sembox_ros.replay.parts import FrameRecord
 from sembox_ros.replay.truth import Truth, TruthSource
@@ -49,20 +51,21 @@ class PredictionWriter:
 
 
 class Exporter:
-    """Writes what `masks` and `coco` ask for, and the truth beside it where there is any.
+    """Writes what `masks`, `coco` and `panoptic` ask for, and the truth beside it where there is any.
 
     `masks/` holds *_predLabelIds.png, and `ground_truth/` *_gtFine_labelIds.png of the same frames if the truth has
     all of Cityscapes' classes; `coco/` has detections.json in COCO's results format, and ground_truth.json. Category
-    ids are class id + 1.
+    ids are class id + 1. `panoptic/` has predictions.json with its folder of PNG files, see `PanopticWriter`, and
+    ground_truth.json if the truth has the network's classes; where there is such truth, of the frames that it knows.
 
     Args:
         folder: of the replay.
         labels: label sets of the network.
         truth: what is known of the images.
-        save: which of `masks` and `coco` are wanted.
+        save: which of `masks`, `coco` and `panoptic` are wanted.
 
     Raises:
-        ConfigError: the network lacks Cityscapes' classes.
+        ConfigError: the network lacks Cityscapes' classes for `masks`, or instances for `panoptic`.
     """
 
     def __init__(self, folder: Path, labels: SceneLabels, truth: TruthSource | None, save: frozenset[str]) -> None:
@@ -72,6 +75,10 @@ class Exporter:
         known = None if truth is None else truth.labels.semantic
         if self._masks is not None and known is not None and has_label_ids(known):
             self._truth_masks = PredictionWriter(folder / 'ground_truth', known)
+        self._panoptic = _create_panoptic_writer(folder, labels, 'predictions') if 'panoptic' in save else None
+        self._truth_panoptic: PanopticWriter | None = None
+        if self._panoptic is not None and truth is not None and truth.labels.semantic_names == labels.semantic_names:
+            self._truth_panoptic = _create_panoptic_writer(folder, truth.labels, 'ground_truth')
         self._with_coco = 'coco' in save
         self._images: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
@@ -83,7 +90,7 @@ class Exporter:
         Raises:
             InputError: a file cannot be written.
         """
-        if scene is None or (self._masks is None and not self._with_coco):
+        if scene is None or (self._masks is None and self._panoptic is None and not self._with_coco):
             return
         truth = self._truth.find(record.camera, record.stamp_ns) if self._truth is not None else None
         if self._masks is not None and scene.semantic is not None:
@@ -91,11 +98,20 @@ class Exporter:
             self._masks.write(name, scene.semantic)
             if self._truth_masks is not None and truth is not None and truth.semantic is not None:
                 self._truth_masks.write(name, truth.semantic, suffix='gtFine_labelIds')
+        if self._panoptic is not None:
+            self._add_panoptic(self._panoptic, mask_name(record, truth), scene, truth)
         if self._with_coco:
             self._add_boxes(record, scene, truth)
 
     def finish(self) -> None:
-        """Write the json files."""
+        """Write the json files.
+
+        Raises:
+            InputError: a file cannot be written.
+        """
+        for writer in (self._panoptic, self._truth_panoptic):
+            if writer is not None:
+                writer.finish()
         if not self._with_coco:
             return
         folder = self._folder / 'coco'
@@ -106,6 +122,19 @@ class Exporter:
             categories = [{'id': number, 'name': name} for number, name in enumerate(names, 1)]
             content = {'images': self._images, 'annotations': self._known, 'categories': categories}
             (folder / 'ground_truth.json').write_text(json.dumps(content))
+
+    def _add_panoptic(self, writer: PanopticWriter, name: str, scene: Scene, truth: Truth | None) -> None:
+        pred = compose_scene(scene, self._labels)
+        assert pred is not None
+        if self._truth is not None and self._truth_panoptic is not None:
+            try:
+                known = None if truth is None else truth.compose_panoptic(self._truth.labels)
+            except InputError:  # the grader tells why
+                known = None
+            if known is None or known[0].shape != pred.shape:
+                return  # not graded, so not in the files that are compared either
+            self._truth_panoptic.add(name, known[0])
+        writer.add(name, pred)
 
     def _add_boxes(self, record: FrameRecord, scene: Scene, truth: Truth | None) -> None:
         height, width = scene.size_hw
@@ -124,6 +153,12 @@ class Exporter:
             del row['score']
             area = row['bbox'][2] * row['bbox'][3]
             self._known.append({**row, 'id': len(self._known) + 1, 'area': area, 'iscrowd': int(crowd)})
+
+
+def _create_panoptic_writer(folder: Path, labels: SceneLabels, name: str) -> PanopticWriter:
+    if labels.semantic is None or not labels.has_instances:
+        raise ConfigError('--save panoptic: no class of the boxes is one of the masks, so there are no instances')
+    return PanopticWriter(folder / 'panoptic', labels.semantic, name=name)
 
 
 def mask_name(record: FrameRecord, truth: Truth | None) -> str:

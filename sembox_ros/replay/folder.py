@@ -13,7 +13,7 @@ from sembox_ros.replay.parts import finished_parts, read_records, writing
 from sembox_ros.replay.report import load_report
 
 IDENTITY, PARTS = 'replay.json', 'parts'
-OUTPUTS = ('bag', 'worst', 'masks', 'coco', 'ground_truth', PARTS)  # folders that a replay makes
+OUTPUTS = ('bag', 'worst', 'masks', 'coco', 'panoptic', 'ground_truth', PARTS)  # folders that a replay makes
 FILES = ('report.json', 'report.html', 'frames.csv', 'grade.npz', 'played.csv', 'recorded.csv')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from sembox_ros.replay.bag_writer import topic_of
 from sembox_ros.replay.bags import BagMessage, BagReader, ImageTopic
 from sembox_ros.replay.grading import FrameRow, ReplayGrader
 from sembox_ros.replay.media import write_image
+from sembox_ros.replay.parts import INSTANCES_TOPIC, MASK_TOPIC
 from sembox_ros.replay.scene_messages import read_detections, view_image
-from sembox_ros.replay.truth import TruthSource
+from sembox_ros.replay.truth import Truth, TruthSource
 from sembox_ros.replay.worst import render_worst
 from sembox_ros.types import Detections, Scene
 
@@ -49,7 +51,7 @@ def write_worst(
     if not chosen:
         return []
     topics = {camera: topic.name for camera, topic in cameras.items()}
-    wanted = [topic_of(c, name) for c in cameras for name in ('segmentation/mask', 'detections')]
+    wanted = [topic_of(c, name) for c in cameras for name in (MASK_TOPIC, INSTANCES_TOPIC, 'detections')]
     with BagReader(bag, topics.values()) as images, BagReader(outputs, wanted) as scenes:
         for number, (row, measure, value) in enumerate(chosen):
             picture = draw_frame(images, scenes, topics[row.camera], row, grader.labels, truth)
@@ -83,29 +85,43 @@ def draw_frame(
         # The topics of an answer came one after the other if a node gave it.
         slack_ns = 0 if row.answered_ns == row.received_ns else ANSWER_SLACK_NS
         span = {'start_ns': row.answered_ns - slack_ns, 'stop_ns': row.answered_ns + slack_ns + 1}
-        mask = find_message(scenes, topic_of(row.camera, 'segmentation/mask'), row, **span)
+        mask = find_message(scenes, topic_of(row.camera, MASK_TOPIC), row, **span)
+        instances = None
+        if labels.has_instances:
+            instances = find_message(scenes, topic_of(row.camera, INSTANCES_TOPIC), row, **span)
         boxes = find_message(scenes, topic_of(row.camera, 'detections'), row, **span)
         scene = Scene(
             (image.shape[0], image.shape[1]),
             semantic=None if mask is None else view_image(mask.message),
             detections=None if boxes is None else read_detections(boxes.message, labels.detection),
+            instances=None if instances is None else view_image(instances.message),
         )
         known = None if truth is None else truth.find(row.camera, row.stamp_ns)
-        truth_boxes = None
-        if known is not None and known.boxes_xyxy is not None and known.class_ids is not None:
-            wanted = ~known.is_crowd if known.is_crowd is not None else slice(None)
-            boxes_xyxy, class_ids = known.boxes_xyxy[wanted], known.class_ids[wanted]
-            truth_boxes = Detections(boxes_xyxy, class_ids, np.ones(len(class_ids), np.float32))
-        return render_worst(
-            image,
-            scene,
-            None if known is None else known.semantic,
-            truth_boxes,
-            labels,
-            None if truth is None or known is None else truth.labels,
-        )
+        truth_scene = None
+        if known is not None:
+            with suppress(InputError):  # truth that does not fit is not shown; the grader tells why
+                truth_scene = _known_scene(known, scene.size_hw)
+        return render_worst(image, scene, truth_scene, labels, None if truth is None else truth.labels)
     except (InputError, DatasetError):
         return None
+
+
+def _known_scene(truth: Truth, size_hw: tuple[int, int]) -> Scene:
+    """What is to be seen, without crowds, which nobody can miss.
+
+    Raises:
+        InputError: it does not fit the image.
+    """
+    if truth.boxes_xyxy is None or truth.class_ids is None or truth.is_crowd is None:
+        return Scene(size_hw, truth.semantic)
+    wanted = ~truth.is_crowd
+    scores = np.ones(np.count_nonzero(wanted), np.float32)
+    ids = np.flatnonzero(wanted) + 1
+    boxes = Detections(truth.boxes_xyxy[wanted], truth.class_ids[wanted], scores, ids)
+    instances = None
+    if truth.instances is not None:
+        instances = np.where(np.append(False, wanted)[truth.instances], truth.instances, 0).astype(np.uint16)
+    return Scene(size_hw, truth.semantic, detections=boxes, instances=instances)
 
 
 def find_message(

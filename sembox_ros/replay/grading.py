@@ -18,6 +18,7 @@ from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.latency import summarize_ms
 from sembox_ros.evaluation.stability import Stability
 from sembox_ros.labels import SceneLabels
+from sembox_ros.panoptic import MIN_STUFF_SHARE, compose_panoptic
 from sembox_ros.replay.parts import FrameRecord
 from sembox_ros.replay.truth import Truth, TruthSource
 from sembox_ros.types import Detections, Scene
@@ -45,6 +46,7 @@ class FrameRow:
         total_ms: what it took, of all stages together.
         boxes: number of boxes that were published.
         miou: of its mask, 0..1.
+        pq: of its panoptic scene, 0..1.
         mask_agreement: share of the pixels that have the class of the frame before, 0..1.
     """
 
@@ -57,6 +59,7 @@ class FrameRow:
     total_ms: float = math.nan
     boxes: int = 0
     miou: float = math.nan
+    pq: float = math.nan
     mask_agreement: float = math.nan
 
 
@@ -113,6 +116,7 @@ class ReplayGrader:
             self._stability.add_confidence(np.array(record.confidence, np.int64))
         if scene.semantic is not None:
             self._count_pixels(record, scene.semantic)
+        miou, pq = self._compare(record, scene, scene.detections)
         self.rows.append(
             FrameRow(
                 record.index,
@@ -123,21 +127,24 @@ class ReplayGrader:
                 '',
                 total_ms=sum(record.timings_ms.values()) if record.timings_ms else math.nan,
                 boxes=int((scene.detections.scores >= self._threshold).sum()),
-                miou=self._compare(record, scene, scene.detections),
+                miou=miou,
+                pq=pq,
                 mask_agreement=math.nan if agreement is None else agreement,
             )
         )
 
     def digest(self) -> str:
-        """Sha256 over stamps, masks and boxes of all frames in the order of the recording."""
+        """Sha256 over stamps, masks, boxes and instances of all frames in the order of the recording."""
         return self._digest.hexdigest()
 
     def accuracy(self) -> dict[str, Any] | None:
         """Section `accuracy` of the report; None without truth."""
         if self.grade is None or self.truth is None:
             return None
-        semantic, boxes, _ = self.grade.compute()
+        semantic, boxes, panoptic = self.grade.compute()
         notes = list(self.grade.notes)
+        if self.grade.has_panoptic and panoptic is None:
+            notes.append('no PQ: no image of instances in the ground truth')
         if self._unmatched:
             notes.append(f'{self._unmatched} frames without ground truth of their stamp are not graded')
         unusable = _most_common(Counter(self.truth.unusable))
@@ -155,9 +162,10 @@ class ReplayGrader:
             'truth': self.truth.description,
             'masks': self.grade.masks,
             'images': self.grade.images,
+            'scenes': self.grade.scenes,
             'semantic': None if semantic is None else semantic.to_dict(),
             'boxes': None if boxes is None else boxes.to_dict(),
-            'panoptic': None,
+            'panoptic': None if panoptic is None else panoptic.to_dict(),
             'confusion': confusion,
             'pr_curves': curves,
             'notes': notes,
@@ -207,6 +215,7 @@ class ReplayGrader:
             'skipped': [sum(bool(row.problem) for row in rows) for rows in bins],
             'latency_ms': [_middle([latency(row) for row in rows]) for rows in bins],
             'miou': [_mean([row.miou for row in rows]) for rows in bins],
+            'pq': [_mean([row.pq for row in rows]) for rows in bins],
             'mask_agreement': [_mean([row.mask_agreement for row in rows]) for rows in bins],
             'boxes': [_mean([float(row.boxes) for row in rows if not row.problem]) for rows in bins],
             'class_share': self._class_shares(len(bins)),
@@ -229,25 +238,30 @@ class ReplayGrader:
 
     def _hash(self, record: FrameRecord, scene: Scene, detections: Detections) -> None:
         self._digest.update(f'{record.camera}\n{record.stamp_ns}\n{record.received_ns}\n{scene.size_hw}\n'.encode())
-        arrays = (detections.boxes_xyxy, detections.class_ids, detections.scores)
-        for array in arrays if scene.semantic is None else (scene.semantic, *arrays):
-            self._digest.update(np.ascontiguousarray(array).data)
+        boxes = (detections.boxes_xyxy, detections.class_ids, detections.scores, detections.ids)
+        for array in (scene.semantic, *boxes, scene.instances):
+            if array is not None:
+                self._digest.update(np.ascontiguousarray(array).data)
 
-    def _compare(self, record: FrameRecord, scene: Scene, detections: Detections) -> float:
-        """Grade one frame; returns its mIoU, NaN if it has none."""
+    def _compare(self, record: FrameRecord, scene: Scene, detections: Detections) -> tuple[float, float]:
+        """Grade one frame; returns its mIoU and its PQ, NaN for what it does not have."""
+        miou = pq = math.nan
         if self.truth is None or self.grade is None:
-            return math.nan
+            return miou, pq
         truth = self.truth.find(record.camera, record.stamp_ns)
         if truth is None:
             self._unmatched += 1
-            return math.nan
+            return miou, pq
         try:
-            return add_to_grade(self.grade, record, scene.semantic, detections, truth)
+            miou = add_to_grade(self.grade, record, scene.semantic, detections, truth)
+            pred, known = compose_scene(scene, self.labels), truth.compose_panoptic(self.truth.labels)
+            if pred is not None and known is not None:
+                pq = self.grade.add_panoptic(pred, *known)
         except InputError as error:
             note = f'ground truth that does not fit its frame: {error}'
             if note not in self.grade.notes and len(self.grade.notes) < 20:
                 self.grade.notes.append(note)
-            return math.nan
+        return miou, pq
 
     def _bin(self, received_ns: int) -> int:
         return min(BINS - 1, max(0, int((received_ns - self.start_ns) * 1e-9 / self._bin_s)))
@@ -292,6 +306,19 @@ def add_to_grade(
     if truth.semantic is None or semantic is None:
         return math.nan
     return grade.add_mask(semantic, truth.semantic)
+
+
+def compose_scene(scene: Scene, labels: SceneLabels) -> np.ndarray | None:
+    """(H, W) int32 panoptic ids of what was seen, those of the predictor; None without masks or instances.
+
+    Args:
+        scene: with the detections of all its instances.
+        labels: the network's.
+    """
+    if scene.semantic is None or scene.instances is None or scene.detections is None:
+        return None
+    min_area = int(MIN_STUFF_SHARE * scene.semantic.size)
+    return compose_panoptic(scene.semantic, scene.instances, scene.detections, labels, min_stuff_area=min_area)
 
 
 def count_stamps(rows: Iterable[FrameRow]) -> dict[str, int]:

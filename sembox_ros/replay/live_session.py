@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import SceneLabels
@@ -19,17 +21,18 @@ from sembox_ros.replay.gallery import write_worst
 from sembox_ros.replay.grading import ReplayGrader
 from sembox_ros.replay.live import INTERRUPTED, LiveRun, run_live
 from sembox_ros.replay.live_numbers import online_section
-from sembox_ros.replay.parts import BAG, FrameRecord, writing
+from sembox_ros.replay.parts import BAG, INSTANCES_TOPIC, MASK_TOPIC, FrameRecord, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.scene_messages import read_detections, view_image
-from sembox_ros.replay.session import Input, ReplayOptions, find_truth, findings, head, speed, write_tables
+from sembox_ros.replay.session import ReplayOptions, findings, head, speed, write_tables
+from sembox_ros.replay.source import Input, find_truth
 from sembox_ros.replay.truth import BagTruth, TruthSource
 from sembox_ros.types import Detections, Scene
 
-RECORDED = ('segmentation/mask', 'detections', 'segmentation/label_info', 'detections/label_info')
-PICTURES = {'color': 'segmentation/color', 'overlay': 'overlay'}
+RECORDED = (MASK_TOPIC, 'detections', 'segmentation/label_info', 'detections/label_info')
+PICTURES = {'color': ('segmentation/color', 'panoptic/color'), 'overlay': ('overlay',)}
 NO_ANSWER = 'no answer: dropped, stale or failed'
-HALF_WAITING = 64  # answers of which one message has come; more means that the other never will
+HALF_WAITING = 64  # answers of which not all messages have come; more means that the others never will
 
 
 def replay_bag_online(
@@ -59,7 +62,8 @@ def replay_bag_online(
         The report.
 
     Raises:
-        ConfigError: an output that online replays do not have, or `out` holds something.
+        ConfigError: an output that online replays do not have, `out` holds something, or the network lacks what the
+            fusion needs.
         SemboxError: the node or one of its helpers failed.
         KeyboardInterrupt: after the report of what was seen so far has been written.
     """
@@ -68,10 +72,13 @@ def replay_bag_online(
         raise ConfigError(f'--save: an online replay records {" and ".join(PICTURES)} only, not {", ".join(unknown)}')
     if (out / BAG).exists() and not options.overwrite:
         raise ConfigError(f'--out: {out} holds a replay; --overwrite replaces it, or name another folder')
+    predictor.choose_fusion(options.detection)  # fails before there is a folder
     identity = {'mode': 'online', 'bag': source.describe(), 'created_ns': time.time_ns()}
     folder = ReplayFolder(out, identity, overwrite=options.overwrite)
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
-    names = [*RECORDED, *(topic for name, topic in PICTURES.items() if name in options.save)]
+    names = [*RECORDED, INSTANCES_TOPIC, *(topic for name in options.save for topic in PICTURES[name])]
+    if not predictor.labels.has_instances:
+        names = [name for name in names if not name.startswith('panoptic/')]
     run = run_live(
         source.path,
         {camera: topic.name for camera, topic in source.cameras.items()},
@@ -193,30 +200,32 @@ def _read_scenes(
     recorded: Path, cameras: set[str], labels: SceneLabels
 ) -> Iterator[tuple[tuple[str, int], Scene]]:
     """(camera, stamp) and scene, once all messages of an answer have come; damaged messages are passed over."""
-    topics = {topic_of(camera, 'detections'): camera for camera in cameras}
-    if labels.semantic is not None:
-        topics.update({topic_of(camera, 'segmentation/mask'): camera for camera in cameras})
+    names = ['detections']
+    names += [MASK_TOPIC] if labels.semantic is not None else []
+    names += [INSTANCES_TOPIC] if labels.has_instances else []
+    topics = {topic_of(camera, name): (camera, name) for camera in cameras for name in names}
     parts: dict[tuple[str, int], dict[str, Any]] = {}
     with BagReader(recorded, topics) as reader:
         for entry in reader.messages():
             if entry.error or entry.stamp_ns is None:
                 continue
-            key = (topics[entry.topic], entry.stamp_ns)
+            camera, name = topics[entry.topic]
+            key = (camera, entry.stamp_ns)
             known = parts.setdefault(key, {})
             try:
-                if hasattr(entry.message, 'detections'):
-                    known['detections'] = read_detections(entry.message, labels.detection)
+                if name == 'detections':
+                    known[name] = read_detections(entry.message, labels.detection)
                 else:
-                    known['semantic'] = view_image(entry.message)
+                    known[name] = view_image(entry.message)
+                if len(known) == len(names):
+                    del parts[key]
+                    yield key, _scene(known['detections'], known.get(MASK_TOPIC), known.get(INSTANCES_TOPIC))
+                elif len(parts) > HALF_WAITING:
+                    del parts[next(iter(parts))]
             except (InputError, DatasetError):
                 continue
-            if len(known) == (1 if labels.semantic is None else 2):
-                del parts[key]
-                yield key, _scene(**known)
-            elif len(parts) > HALF_WAITING:
-                del parts[next(iter(parts))]
 
 
-def _scene(detections: Detections, semantic: Any = None) -> Scene:
+def _scene(detections: Detections, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
     size_hw = (0, 0) if semantic is None else (semantic.shape[0], semantic.shape[1])
-    return Scene(size_hw, semantic=semantic, detections=detections)
+    return Scene(size_hw, semantic=semantic, detections=detections, instances=instances)

@@ -12,7 +12,7 @@ from sembox_ros.page import Tile, duration, percent, render, score_table
 from sembox_ros.replay.report_page import PARTS, STYLE, Badge, ClassTable
 from sembox_ros.replay.report_sections import milliseconds
 
-TITLES = ('frames', 'mIoU %', 'AP %', 'latency p50 ms', 'frames/s')
+TITLES = ('frames', 'mIoU %', 'AP %', 'PQ %', 'latency p50 ms', 'frames/s')
 
 _STYLE = """
 a { color: inherit; }
@@ -96,6 +96,7 @@ def numbers(row: Mapping[str, Any]) -> list[str]:
         '-' if frames is None else f'{frames:,}',
         percent(row['miou']),
         percent(row['ap']),
+        percent(row['pq']),
         milliseconds(row['latency_p50_ms']),
         '-' if speed is None else f'{speed:.3g}',
     ]
@@ -111,7 +112,7 @@ def state_words(row: Mapping[str, Any]) -> str:
 def render_summary(summary: Mapping[str, Any]) -> str:
     """HTML of a summary, without any reference but those to the bags' reports."""
     overall, bags = summary['overall'], summary['bags']
-    columns, classes, means = score_table(overall['semantic'], overall['boxes'])
+    columns, classes, means = score_table(overall['semantic'], overall['boxes'], overall['panoptic'])
     alarms = ('failed', 'interrupted', 'not run', 'partial')
     page = SummaryPage(
         title=f'Replay of {len(bags)} bag{"" if len(bags) == 1 else "s"}',
@@ -142,4 +143,6 @@ def _tiles(overall: Mapping[str, Any]) -> list[Tile]:
     if overall['boxes'] is not None:
         tiles.append(Tile('AP', percent(overall['boxes']['ap']), note))
         tiles.append(Tile('AP50', percent(overall['boxes']['ap50']), f'{note}, at IoU 0.5'))
+    if overall['panoptic'] is not None:
+        tiles.append(Tile('PQ', percent(overall['panoptic']['pq']), note))
     return [*tiles, Tile('frames', f'{overall["frames"]:,}', f'in {duration(overall["seconds"])} of replaying')]

@@ -11,6 +11,7 @@ from typing import Any
 from sembox_ros import __version__
 from sembox_ros.errors import InputError
 from sembox_ros.evaluation.grading import SceneGrade
+from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.page import percent, write_page
 from sembox_ros.replay.many import JobResult
 from sembox_ros.replay.many_page import TITLES, numbers, render_summary, state_words
@@ -37,7 +38,7 @@ def summarize(results: Sequence[JobResult], out: Path) -> dict[str, Any]:
     """
     rows = [_row(result) for result in results]
     grade, graded, notes = _merge_grades(results)
-    semantic, boxes, _ = (None, None, None) if grade is None else grade.compute()
+    scores = GradeScores(None, None, None) if grade is None else grade.compute()
     summary = {
         'schema': SCHEMA,
         'version': VERSION,
@@ -49,8 +50,7 @@ def summarize(results: Sequence[JobResult], out: Path) -> dict[str, Any]:
             'frames': sum(row['frames'] or 0 for row in rows),
             'seconds': sum(row['seconds'] or 0.0 for row in rows),
             'graded': graded,
-            'semantic': None if semantic is None else semantic.to_dict(),
-            'boxes': None if boxes is None else boxes.to_dict(),
+            **scores.to_dict(),
             'notes': notes,
         },
     }
@@ -68,7 +68,7 @@ def _row(result: JobResult) -> dict[str, Any]:
         'error': None if result.error is None else printable(result.error),
         'retries': result.retries,
         'page': f'{result.job.name}/{PAGE_NAME}' if (result.job.out / PAGE_NAME).is_file() else None,
-        **dict.fromkeys(('partial', 'frames', 'seconds', 'frames_per_s', 'latency_p50_ms', 'miou', 'ap')),
+        **dict.fromkeys(('partial', 'frames', 'seconds', 'frames_per_s', 'latency_p50_ms', 'miou', 'ap', 'pq')),
     }
     if (report := result.report) is not None:
         accuracy = report['accuracy'] or {}
@@ -80,6 +80,7 @@ def _row(result: JobResult) -> dict[str, Any]:
             'latency_p50_ms': main_latency(report)[1].get('p50'),
             'miou': (accuracy.get('semantic') or {}).get('miou'),
             'ap': (accuracy.get('boxes') or {}).get('ap'),
+            'pq': (accuracy.get('panoptic') or {}).get('pq'),
         }
     return row
 
@@ -109,7 +110,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     overall = summary['overall']
     titles = ('bag', *TITLES, 'state')
     lines = [titles, *((row['name'], *numbers(row), state_words(row)) for row in summary['bags'])]
-    scores = [percent((overall[part] or {}).get(name)) for part, name in (('semantic', 'miou'), ('boxes', 'ap'))]
+    means = (('semantic', 'miou'), ('boxes', 'ap'), ('panoptic', 'pq'))
+    scores = [percent((overall[part] or {}).get(name)) for part, name in means]
     states = ', '.join(f'{count} {state}' for state, count in overall['states'].items())
     lines.append(('all', f'{overall["frames"]:,}', *scores, '', '', states))
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles) - 1)]

@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import InputError
@@ -143,6 +146,7 @@ def replay_frames(
     writer: Writer,
     *,
     detection: DetectionConfig,
+    min_instance_score: float,
     batch: int,
     with_confidence: bool,
 ) -> None:
@@ -156,6 +160,7 @@ def replay_frames(
         predictor: the network.
         writer: takes the results.
         detection: thresholds.
+        min_instance_score: that of the outputs: boxes below it get no pixels.
         batch: frames per run of the network.
         with_confidence: the confidence of every mask is an output; otherwise of a sample of batches, for the histogram.
 
@@ -163,12 +168,14 @@ def replay_frames(
         DatasetError: the results cannot be written.
         KeyboardInterrupt: after what was seen has been written.
     """
+    predict = partial(predictor.predict, detection=detection, min_instance_score=min_instance_score)
     try:
         for frames in _batches(reader, batch):
             # By the number of the frame, so that a replay that goes on samples what one in one go does.
             sampled = frames[0].index // batch % CONFIDENCE_EVERY == 0
-            outputs = {'semantic', 'detections'} | ({'confidence'} if sampled or with_confidence else set())
-            scenes, problems = _predict(predictor, [f for f in frames if not f.problem], detection, outputs)
+            outputs = {'semantic', 'detections', 'instances'}
+            outputs |= {'confidence'} if sampled or with_confidence else set()
+            scenes, problems = _predict(partial(predict, outputs=outputs), [f for f in frames if not f.problem])
             writer.put(Batch(frames, scenes, problems, sampled))
     finally:
         writer.finish()
@@ -189,14 +196,14 @@ def _batches(reader: FrameReader, size: int) -> Iterator[list[Frame]]:
 
 
 def _predict(
-    predictor: Predictor, frames: list[Frame], detection: DetectionConfig, outputs: set[str]
+    predict: Callable[[list[np.ndarray]], list[Scene]], frames: list[Frame]
 ) -> tuple[dict[int, Scene], dict[int, str]]:
     """Scenes by index; a batch that fails is done again one by one, and frames that fail alone are named with why."""
     images = [frame.image for frame in frames if frame.image is not None]
     if not images:
         return {}, {}
     try:
-        scenes = predictor.predict(images, detection=detection, outputs=outputs)
+        scenes = predict(images)
         return {frame.index: scene for frame, scene in zip(frames, scenes, strict=True)}, {}
     except (InputError, RuntimeError, MemoryError) as error:
         if len(frames) == 1:
@@ -204,7 +211,7 @@ def _predict(
     scenes_by_index: dict[int, Scene] = {}
     problems: dict[int, str] = {}
     for frame in frames:
-        found, refused = _predict(predictor, [frame], detection, outputs)
+        found, refused = _predict(predict, [frame])
         scenes_by_index |= found
         problems |= refused
     return scenes_by_index, problems

@@ -17,14 +17,14 @@ import numpy as np
 from sembox_ros.draw import colorize, draw_overlay
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import SceneLabels
-from sembox_ros.replay.bag_writer import SceneBagWriter
+from sembox_ros.replay.bag_writer import SceneBagWriter, topic_of
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.frames import Frame
 from sembox_ros.replay.media import VideoWriter, unique_names
 from sembox_ros.replay.scene_messages import view_image
 from sembox_ros.types import Detections, Scene
 
-MASK_TOPIC = 'segmentation/mask'
+MASK_TOPIC, INSTANCES_TOPIC = 'segmentation/mask', 'panoptic/instances'
 BAG, RECORDS, SECONDS = 'bag', 'frames.jsonl', 'seconds.json'  # names inside of a part
 MAX_NAME = 60  # characters of a camera's name in that of a file
 
@@ -40,7 +40,8 @@ class FrameRecord:
         received_ns: when its image was recorded.
         problem: why it was skipped; empty for one that was processed.
         timings_ms: stage -> milliseconds of this frame; of a batch, its share.
-        boxes: rows x0, y0, x1, y1, class id, score of all boxes, also of those below the threshold of the outputs.
+        boxes: rows x0, y0, x1, y1, class id, score and number of all boxes, also of those below the threshold of the
+            outputs.
         confidence: counts of the mask's confidences in 20 bins, None where they were not computed.
         size_hw: height and width of the image.
         answered_ns: when the answer to it was recorded; 0: offline, where it is recorded with the image's own time.
@@ -57,17 +58,22 @@ class FrameRecord:
     size_hw: tuple[int, int] = (0, 0)
     answered_ns: int = 0
 
-    def scene(self, semantic: np.ndarray | None) -> Scene:
-        """What was seen, with the mask that was kept elsewhere."""
-        rows = np.array(self.boxes, np.float64).reshape(-1, 6)
-        boxes = Detections(rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), rows[:, 5].astype(np.float32))
-        return Scene((self.size_hw[0], self.size_hw[1]), semantic=semantic, detections=boxes)
+    def scene(self, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
+        """What was seen, with the mask and the instances that were kept elsewhere."""
+        rows = np.array(self.boxes, np.float64).reshape(-1, 7)
+        boxes = Detections(
+            rows[:, :4].astype(np.float32),
+            rows[:, 4].astype(np.int64),
+            rows[:, 5].astype(np.float32),
+            rows[:, 6].astype(np.int64),
+        )
+        return Scene((self.size_hw[0], self.size_hw[1]), semantic=semantic, detections=boxes, instances=instances)
 
 
 def box_rows(detections: Detections) -> list[list[float]]:
-    """Rows x0, y0, x1, y1, class id, score; float32 values survive as decimal text."""
-    columns = (detections.boxes_xyxy, detections.class_ids[:, None], detections.scores[:, None])
-    return np.concatenate(columns, axis=1, dtype=np.float64).tolist()
+    """Rows x0, y0, x1, y1, class id, score, number; float32 values survive as decimal text."""
+    columns = (detections.class_ids, detections.scores, detections.ids)
+    return np.column_stack((detections.boxes_xyxy, *columns)).astype(np.float64).tolist()
 
 
 class PartWriter:
@@ -129,7 +135,7 @@ class PartWriter:
         """
         assert scene.detections is not None
         shown = scene.detections.above(self._threshold)
-        published = Scene(scene.size_hw, scene.semantic, scene.confidence, shown)
+        published = Scene(scene.size_hw, scene.semantic, scene.confidence, shown, scene.instances)
         color = overlay = None
         if scene.semantic is not None and self._labels.semantic is not None and self._outputs:
             color = colorize(scene.semantic, self._labels.semantic)
@@ -228,32 +234,55 @@ def read_seconds(part: Path) -> float:
         raise DatasetError(f'{part / SECONDS}: damaged ({error}); --overwrite begins anew') from error
 
 
-def read_part(part: Path, *, has_masks: bool) -> Iterator[tuple[FrameRecord, Scene | None]]:
+def read_part(part: Path, labels: SceneLabels) -> Iterator[tuple[FrameRecord, Scene | None]]:
     """The frames of a part in the order of their recording; the scene is None for those that were skipped.
 
     Args:
         part: folder of the part.
-        has_masks: False for a network that only detects.
+        labels: those of the network, which say whether there are masks and instances.
 
     Raises:
         DatasetError: a file of the part is damaged.
     """
-    masks: dict[tuple[str, int, int], deque[np.ndarray]] = defaultdict(deque)
-    messages = (entry for entry in read_bag(part / BAG) if entry.topic.endswith(f'/{MASK_TOPIC}'))
+    planes = _Planes(part)
     for record in sorted(read_records(part), key=lambda r: (r.received_ns, r.index)):
         if record.problem:
             yield record, None
             continue
-        key = (record.camera, record.stamp_ns, max(0, record.received_ns))  # as BagWriter writes it
-        while has_masks and not masks[key]:
-            entry = next(messages, None)
+        yield record, record.scene(
+            planes.take(MASK_TOPIC, record) if labels.semantic is not None else None,
+            planes.take(INSTANCES_TOPIC, record) if labels.has_instances else None,
+        )
+
+
+class _Planes:
+    """Masks and instances of a part's bag, given out by frame; only those that nobody took yet are in memory."""
+
+    def __init__(self, part: Path) -> None:
+        self._part = part
+        topics = (f'/{MASK_TOPIC}', f'/{INSTANCES_TOPIC}')
+        self._messages = (entry for entry in read_bag(part / BAG) if entry.topic.endswith(topics))
+        self._waiting: dict[tuple[str, int, int], deque[np.ndarray]] = defaultdict(deque)
+
+    def take(self, name: str, record: FrameRecord) -> np.ndarray:
+        """The image of that topic that belongs to a frame; of several with one key, the first that is left.
+
+        Raises:
+            DatasetError: it is not there.
+        """
+        # As BagWriter writes it.
+        key = (topic_of(record.camera, name), record.stamp_ns, max(0, record.received_ns))
+        while not self._waiting[key]:
+            entry = next(self._messages, None)
             if entry is None:
-                raise DatasetError(f'{part}: the mask of frame {record.index} is missing; --overwrite begins anew')
-            camera = entry.topic.removesuffix(f'/{MASK_TOPIC}').removeprefix('/')
-            masks[camera, entry.stamp_ns or 0, entry.received_ns].append(view_image(entry.message))
-        yield record, record.scene(masks[key].popleft() if has_masks else None)
-        if not masks[key]:
-            del masks[key]
+                raise DatasetError(
+                    f'{self._part}: {key[0]} of frame {record.index} is missing; --overwrite begins anew'
+                )
+            self._waiting[entry.topic, entry.stamp_ns or 0, entry.received_ns].append(view_image(entry.message))
+        found = self._waiting[key].popleft()
+        if not self._waiting[key]:
+            del self._waiting[key]
+        return found
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def draw_timeline(timeline: Mapping[str, Any], lost_word: str) -> Figure | None:
     quality = [('miou', 'mIoU'), ('mask_agreement', 'agreement')]
     rows = [('latency_ms', 'latency, ms', 1.0)]
     rows += [(name, f'{title}, %', 100.0) for name, title in quality if not _is_empty(timeline[name])][:1]
-    rows += [('boxes', 'boxes', 1.0)]
+    rows += [('pq', 'PQ, %', 100.0), ('boxes', 'boxes', 1.0)]
     rows = [row for row in rows if not _is_empty(timeline[row[0]])]
     figure = create_figure(FULL, 1.9 + 1.15 * len(rows))
     every = figure.subplots(1 + len(rows), 1, sharex=True, squeeze=False, height_ratios=[1.3, *[1] * len(rows)])[:, 0]
@@ -359,8 +359,8 @@ def draw_latency_pairs(a: Mapping[str, float | None], b: Mapping[str, float | No
     return figure
 
 
-def _is_empty(values: Sequence[float | None]) -> bool:
-    return all(value is None for value in values)
+def _is_empty(values: Sequence[float | None] | None) -> bool:
+    return values is None or all(value is None for value in values)
 
 
 def _rank(value: float | None) -> float:

@@ -55,7 +55,7 @@ REPORT: dict[str, Any] = {
     'network': {
         'checkpoint': str, 'sha256': Maybe(str), 'model': str, 'trained': bool, 'device': str, 'engine': str,
         'precision': str, 'batch': int, 'score_threshold': float,
-        'graded_score_threshold': float, 'nms_iou_threshold': float, 'max_detections': int,
+        'graded_score_threshold': float, 'nms_iou_threshold': float, 'max_detections': int, 'fusion': Maybe(str),
     },
     'labels': {'semantic': Maybe([str]), 'palette': Maybe([[int]]), 'detection': [str]},
     'frames': {
@@ -68,13 +68,16 @@ REPORT: dict[str, Any] = {
         'histogram': Maybe({'stage': str, 'edges_ms': [float], 'counts': [int]}),
     },
     'accuracy': Maybe({
-        'truth': str, 'masks': int, 'images': int,
+        'truth': str, 'masks': int, 'images': int, 'scenes': Maybe(int),
         'semantic': Maybe({'miou': _NUMBER, 'iou_per_class': Table(_NUMBER), 'pixel_accuracy': _NUMBER}),
         'boxes': Maybe({
             **dict.fromkeys(('ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large'), _NUMBER),
             'ap_per_class': Table(_NUMBER), 'ap50_per_class': Table(_NUMBER),
         }),
-        'panoptic': Maybe(Table(object)),
+        'panoptic': Maybe({
+            **{f'{name}{part}': _NUMBER for part in ('', '_things', '_stuff') for name in ('pq', 'sq', 'rq')},
+            **{f'{name}_per_class': Table(_NUMBER) for name in ('pq', 'sq', 'rq')},
+        }),
         'confusion': Maybe({'names': [str], 'counts': [[int]]}),
         'pr_curves': Maybe({'iou': float, 'recall': [float], 'precision': Table([float])}),
         'notes': [str],
@@ -86,7 +89,7 @@ REPORT: dict[str, Any] = {
     }),
     'timeline': {
         't_s': [float], 'bin_s': float, 'processed': [int], 'skipped': [int], 'latency_ms': _NUMBERS, 'miou': _NUMBERS,
-        'mask_agreement': _NUMBERS, 'boxes': _NUMBERS, 'class_share': Table(_NUMBERS),
+        'pq': Maybe(_NUMBERS), 'mask_agreement': _NUMBERS, 'boxes': _NUMBERS, 'class_share': Table(_NUMBERS),
     },
     'online': Maybe({
         'rate': float, 'played': int, 'answered': int,
@@ -172,8 +175,6 @@ def _check_plain(value: Any, kind: type, field: str) -> Any:
         return value
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is object:
-        return value
     expected = {str: 'text', float: 'a number', int: 'a whole number of 0 or more', bool: 'true or false'}[kind]
     raise _FieldError(f'{field}: expected {expected}, got {_what(value)}')
 
@@ -210,6 +211,8 @@ def _lengths(report: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
     bins = len(timeline['t_s'])
     for name in ('processed', 'skipped', 'latency_ms', 'miou', 'mask_agreement', 'boxes'):
         yield f'timeline.{name}', len(timeline[name]), bins
+    if timeline['pq'] is not None:
+        yield 'timeline.pq', len(timeline['pq']), bins
     yield from (('timeline.class_share', len(shares), bins) for shares in timeline['class_share'].values())
     if (histogram := report['speed']['histogram']) is not None:
         yield 'speed.histogram.edges_ms', len(histogram['edges_ms']), len(histogram['counts']) + 1

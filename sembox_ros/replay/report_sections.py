@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sembox_ros.page import Picture, Tile, duration, embed_picture, percent, score_table
+from sembox_ros.page import ClassRow, Picture, Tile, duration, embed_picture, percent, percent_cell, score_table
 from sembox_ros.replay import report_plots as plots
 from sembox_ros.replay.plot_style import Plot, to_plot
 from sembox_ros.replay.report_page import Badge, ClassTable, NumberTable, Page, Section
@@ -17,6 +17,7 @@ from sembox_ros.replay.report_schema import is_inside, main_latency
 
 PICTURES_BYTES = 8_000_000  # of all worst frames together, as text
 SIZES = {'ap_small': 'below 32 x 32 px', 'ap_medium': 'up to 96 x 96 px', 'ap_large': 'larger'}
+QUALITIES = ('pq', 'sq', 'rq')  # panoptic, segmentation, recognition
 STABILITY = {
     'mask_agreement': 'mask agreement', 'mask_flicker': 'mask flicker', 'box_flicker': 'box flicker',
     'box_gaps': 'box gaps',
@@ -31,8 +32,8 @@ STAMPS = {
 def build_page(report: Mapping[str, Any], folder: Path) -> Page:
     """What the page of a checked report shows."""
     sections = (
-        _latency(report), _timeline(report), _classes(report), _boxes(report), _confusion(report), _stability(report),
-        _worst(report, folder), _online(report), _left_out(report), _settings(report),
+        _latency(report), _timeline(report), _classes(report), _panoptic(report), _boxes(report), _confusion(report),
+        _stability(report), _worst(report, folder), _online(report), _left_out(report), _settings(report),
     )  # fmt: skip
     return Page(
         title=report['name'],
@@ -94,6 +95,8 @@ def _tiles(report: Mapping[str, Any]) -> list[Tile]:
     if (boxes := accuracy.get('boxes')) is not None:
         tiles.append(Tile('AP', percent(boxes['ap']), f'% over {accuracy["images"]:,} images'))
         tiles.append(Tile('AP50', percent(boxes['ap50']), '% at IoU 0.5'))
+    if (panoptic := accuracy.get('panoptic')) is not None:
+        tiles.append(Tile('PQ', percent(panoptic['pq']), f'% over {accuracy["scenes"] or 0:,} scenes'))
     if not tiles:
         known = [name for name in STABILITY if stability.get(name) is not None][:3]
         tiles += [Tile(STABILITY[name], percent(stability[name]), '%') for name in known]
@@ -147,7 +150,7 @@ def _timeline(report: Mapping[str, Any]) -> Section:
 def _classes(report: Mapping[str, Any]) -> Section:
     accuracy = report['accuracy'] or {}
     semantic, boxes = accuracy.get('semantic'), accuracy.get('boxes')
-    columns, rows, means = score_table(semantic, boxes)
+    columns, rows, means = score_table(semantic, boxes, accuracy.get('panoptic'))
     colors = plots.class_colors(report['labels'])
     figure = plots.draw_class_iou(semantic['iou_per_class'], semantic['miou'], colors) if semantic else None
     return Section(
@@ -155,6 +158,29 @@ def _classes(report: Mapping[str, Any]) -> Section:
         "Percent; '-' where there was nothing to measure.",
         plots=as_plots([(figure, 'IoU by class')]),
         classes=ClassTable(columns, rows, means) if rows else None,
+    )
+
+
+def _panoptic(report: Mapping[str, Any]) -> Section:
+    scores = (report['accuracy'] or {}).get('panoptic')
+    if scores is None:
+        return Section('Panoptic')
+    classes = [
+        ClassRow(name, [percent_cell(scores[f'{quality}_per_class'].get(name)) for quality in QUALITIES])
+        for name, value in scores['pq_per_class'].items()
+        if value is not None
+    ]
+    means = [
+        (name, *(percent(scores[f'{quality}{part}']) for quality in QUALITIES))
+        for name, part in (('all', ''), ('things', '_things'), ('stuff', '_stuff'))
+    ]
+    titles = [quality.upper() for quality in QUALITIES]
+    return Section(
+        'Panoptic',
+        'Panoptic quality: a segment is found where one of its class has an IoU above 0.5 with it. SQ is the mean IoU '
+        'of those that were found, RQ the F1 score of finding them, PQ of a class their product.',
+        classes=ClassTable(titles, classes, [percent_cell(scores[quality]) for quality in QUALITIES]),
+        tables=[NumberTable(('mean, %, of', *titles), means)],
     )
 
 

@@ -62,9 +62,18 @@ def _accuracy_lines(accuracy: Mapping[str, Any] | None) -> list[str]:
         scores.append(f'mIoU {percent(accuracy["semantic"]["miou"])}')
     if accuracy['boxes'] is not None:
         scores += [f'{title} {percent(accuracy["boxes"][key])}' for title, key in (('AP', 'ap'), ('AP50', 'ap50'))]
+    if (panoptic := accuracy['panoptic']) is not None:
+        scores.append(f'PQ {percent(panoptic["pq"])}')
     lines = [f'accuracy  {", ".join(scores)} (percent) against {accuracy["truth"]}'] if scores else []
     if accuracy['boxes'] is not None:
         lines.append(f'          {sizes_line(accuracy["boxes"])}')
+    if panoptic is not None:
+        parts = {'things': '_things', 'stuff': '_stuff', 'all': ''}
+        values = (
+            f'{name} {"/".join(percent(panoptic[f"{quality}{part}"]) for quality in ("pq", "sq", "rq"))}'
+            for name, part in parts.items()
+        )
+        lines.append(f'          PQ/SQ/RQ: {", ".join(values)}')
     return lines + [f'          {note}' for note in accuracy['notes']]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import count
 from typing import Any, Literal
 
 import cv2
@@ -10,14 +13,17 @@ import numpy as np
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import LabelSet
 from sembox_ros.replay.vision_messages import DEFINITIONS, create_typestore
-from sembox_ros.types import Detections
+from sembox_ros.types import MAX_INSTANCE, Detections
 
-CROWD_ID = 'crowd'  # `id` of a ground-truth box that nobody has to find
+CROWD_ID = 'crowd'  # before the number in the `id` of a ground-truth box that nobody has to find, or alone
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
+
+# Encoding -> type of a sample and, where there are several, samples per pixel.
+_PIXELS: dict[str, tuple[Any, ...]] = {'mono8': ('u1',), 'rgb8': ('u1', 3), '16UC1': ('<u2',)}
 
 
 class MessageEncoder:
@@ -44,22 +50,23 @@ class MessageEncoder:
         stamp = self._types['builtin_interfaces/msg/Time'](header.stamp.sec, header.stamp.nanosec)
         return self._types['std_msgs/msg/Header'](stamp=stamp, frame_id=header.frame_id)
 
-    def encode_image(self, image: np.ndarray, encoding: Literal['mono8', 'rgb8'], header: Any) -> Any:
+    def encode_image(self, image: np.ndarray, encoding: Literal['mono8', 'rgb8', '16UC1'], header: Any) -> Any:
         """A sensor_msgs/Image.
 
         Args:
-            image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8; any memory layout.
-            encoding: one of the two.
+            image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8, (H, W) uint16 for 16UC1; any memory layout.
+            encoding: one of the three.
             header: becomes the message's header as it is.
         """
+        little = np.ascontiguousarray(image, image.dtype.newbyteorder('<'))
         return self._types[IMAGE](
             header=header,
             height=image.shape[0],
             width=image.shape[1],
             encoding=encoding,
             is_bigendian=0,
-            step=image.shape[1] * (3 if encoding == 'rgb8' else 1),
-            data=np.ascontiguousarray(image).reshape(-1),
+            step=little.nbytes // image.shape[0],
+            data=little.reshape(-1).view(np.uint8),
         )
 
     def encode_jpeg(self, image: np.ndarray, header: Any, *, quality: int = 95) -> Any:
@@ -69,7 +76,7 @@ class MessageEncoder:
         return self._types[COMPRESSED_IMAGE](header=header, format='rgb8; jpeg compressed bgr8', data=data)
 
     def encode_detections(self, detections: Detections, header: Any, *, is_crowd: np.ndarray | None = None) -> Any:
-        """A Detection2DArray whose class ids are decimal.
+        """A Detection2DArray whose class ids are decimal; `id` is the number of the detection's instance.
 
         Args:
             detections: boxes in pixels of the image that `header` belongs to.
@@ -79,7 +86,7 @@ class MessageEncoder:
         boxes = detections.boxes_xyxy.astype(np.float64)  # before the arithmetic, as in ros/conversions
         centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         crowd = np.zeros(len(detections), bool) if is_crowd is None else is_crowd
-        columns = (centers, sizes, detections.class_ids, detections.scores, crowd)
+        columns = (centers, sizes, detections.class_ids, detections.scores, detections.ids, crowd)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return self._types[DETECTIONS](
             header=header,
@@ -88,9 +95,9 @@ class MessageEncoder:
                     header=header,
                     results=[self._result(self._hypothesis(str(class_id), score), self._no_pose)],
                     bbox=self._box(self._pose(self._point(x, y), 0.0), size_x, size_y),
-                    id=CROWD_ID if aside else '',
+                    id=f'{CROWD_ID} {number}' if aside else str(number),
                 )
-                for (x, y), (size_x, size_y), class_id, score, aside in rows
+                for (x, y), (size_x, size_y), class_id, score, number, aside in rows
             ],
         )
 
@@ -101,31 +108,36 @@ class MessageEncoder:
 
 
 def view_image(message: Any) -> np.ndarray:
-    """Pixels of a tightly packed 8-bit image message as this package publishes them.
+    """Pixels of a tightly packed image message as this package publishes them.
 
     Returns:
-        (H, W, 3) uint8 for rgb8, (H, W) uint8 for mono8.
+        (H, W, 3) uint8 for rgb8, (H, W) uint8 for mono8, (H, W) uint16 for 16UC1.
 
     Raises:
         DatasetError: another encoding or a short message.
     """
-    channels = {'rgb8': 3, 'mono8': 1}.get(message.encoding)
-    if channels is None or len(message.data) != message.height * message.width * channels:
-        raise DatasetError(f'image: expected packed rgb8 or mono8, got {message.encoding}, {len(message.data)} bytes')
-    shape = (message.height, message.width, channels) if channels > 1 else (message.height, message.width)
-    return np.asarray(message.data, np.uint8).reshape(shape)
+    dtype, *channels = _PIXELS.get(message.encoding, (None,))
+    shape = (message.height, message.width, *channels)
+    if dtype is None or len(message.data) != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise DatasetError(
+            f'image: expected packed {", ".join(_PIXELS)}, got {message.encoding}, {len(message.data)} bytes'
+        )
+    pixels = np.asarray(message.data, np.uint8).view(dtype).reshape(shape)
+    return pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
 
 
 def read_detections(message: Any, labels: LabelSet) -> Detections:
     """The boxes of a Detection2DArray; float32 corners come back as they were before they were published.
 
     Args:
-        message: each of its detections has the decimal id or the name of its class first among its results.
+        message: each of its detections has the decimal id or the name of its class first among its results. Its `id`
+            is the number of its instance; those that have none of their own (others leave `id` empty, or put names
+            there) get the least numbers that are free, in order.
         labels: what the ids and names mean.
 
     Raises:
         DatasetError: a detection has no result, or its class is not in `labels`.
-        InputError: a box is not finite or has a negative size.
+        InputError: a box is not finite or has a negative size, or there are more than 65535.
     """
     ids = {name: i for i, name in enumerate(labels.names)}
     ids.update((str(i), i) for i in range(len(labels)))
@@ -143,9 +155,33 @@ def read_detections(message: Any, labels: LabelSet) -> Detections:
         scores.append(hypothesis.score)
     x, y, half_width, half_height = np.array(rows, np.float64).reshape(-1, 4).T
     boxes = np.stack((x - half_width, y - half_height, x + half_width, y + half_height), axis=1)
-    return Detections(boxes.astype(np.float32), np.array(class_ids, np.int64), np.array(scores, np.float32))
+    return Detections(
+        boxes.astype(np.float32),
+        np.array(class_ids, np.int64),
+        np.array(scores, np.float32),
+        np.array(_number([detection.id for detection in message.detections]), np.int64),
+    )
 
 
 def read_is_crowd(message: Any) -> np.ndarray:
     """Which boxes of a ground-truth Detection2DArray are not asked for: (N,) bool."""
-    return np.array([detection.id == CROWD_ID for detection in message.detections], bool)
+    return np.array([detection.id.split(' ')[0] == CROWD_ID for detection in message.detections], bool)
+
+
+def _number(texts: Sequence[str]) -> list[int]:
+    """A number for each `id`, all different: its own, if it is one in 1..65535 that no `id` before it has."""
+    own = [_read_number(text.removeprefix(f'{CROWD_ID} ')) for text in texts]
+    taken = set(own)
+    free = (number for number in count(1) if number not in taken)
+    numbers: dict[int, None] = {}
+    for number in own:
+        numbers[next(free) if number is None or number in numbers else number] = None
+    return list(numbers)
+
+
+def _read_number(text: str) -> int | None:
+    """The number of an instance that a text is, None for any other text."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_INSTANCE))):
+        return None
+    number = int(text)
+    return number if 0 < number <= MAX_INSTANCE else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from tqdm import tqdm
 
 from sembox_ros import __version__
 from sembox_ros.config import DetectionConfig
-from sembox_ros.errors import DatasetError, SemboxError
+from sembox_ros.errors import SemboxError
 from sembox_ros.inference.graphs import network_key
 from sembox_ros.inference.predictor import Predictor
-from sembox_ros.labels import SceneLabels
-from sembox_ros.replay.bag_writer import merge_bags, topic_of
-from sembox_ros.replay.bags import BagReader, ImageTopic, camera_names, choose_image_topics, open_bag
-from sembox_ros.replay.drive import TRUTH_DETECTIONS, TRUTH_MASK
+from sembox_ros.replay.bag_writer import merge_bags
 from sembox_ros.replay.exports import Exporter
 from sembox_ros.replay.folder import ReplayFolder
 from sembox_ros.replay.frames import FrameReader
@@ -30,11 +26,11 @@ from sembox_ros.replay.media import join_videos
 from sembox_ros.replay.offline import Writer, replay_frames
 from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, read_seconds, writing
 from sembox_ros.replay.report import write_report
-from sembox_ros.replay.truth import TRUTH_TYPES, BagTruth, TruthSource
+from sembox_ros.replay.source import Input, find_truth
+from sembox_ros.replay.truth import BagTruth, TruthSource
 
-OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco')
+OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco', 'panoptic')
 ALL_BOXES = 0.05  # least score of boxes that are graded: the threshold of the outputs would cut the curve of AP
-MIN_RATE_HZ, MAX_RATE_HZ = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class ReplayOptions:
 
     Attributes:
         topics: image topics; empty: the only one, ('all',): every one.
-        truth_topics: topics of masks and boxes that are known; empty: those below `ground_truth`.
+        truth_topics: topics of masks, boxes and instances that are known; empty: those below `ground_truth`.
         detection: thresholds; the score's is that of the outputs, AP counts boxes from 0.05 on.
         batch: frames per run of the network.
         save: outputs beside masks and boxes, of `OUTPUTS`.
@@ -69,112 +65,6 @@ class ReplayOptions:
         return min(ALL_BOXES, self.detection.score_threshold)
 
 
-@dataclass(frozen=True)
-class Input:
-    """A bag and what of it is replayed.
-
-    Attributes:
-        path: the bag.
-        cameras: camera -> its image topic.
-        start_ns: when its first message was recorded.
-        duration_s: from the first to the last message.
-    """
-
-    path: Path
-    cameras: Mapping[str, ImageTopic]
-    start_ns: int
-    duration_s: float
-
-    @property
-    def messages(self) -> int:
-        """Images that the bag announces."""
-        return sum(topic.messages for topic in self.cameras.values())
-
-    @property
-    def rates_hz(self) -> dict[str, float]:
-        """Camera -> frame rate of a video of its images."""
-        seconds = max(self.duration_s, 1e-3)
-        return {
-            name: min(MAX_RATE_HZ, max(MIN_RATE_HZ, (topic.messages - 1) / seconds))
-            for name, topic in self.cameras.items()
-        }
-
-    def describe(self) -> dict[str, Any]:
-        """Section `bag` of the report."""
-        cameras = [
-            {'name': name, 'topic': topic.name, 'type': topic.type, 'messages': topic.messages}
-            for name, topic in self.cameras.items()
-        ]
-        return {'name': self.path.resolve().name, 'duration_s': round(self.duration_s, 3), 'cameras': cameras}
-
-
-def open_input(path: Path, topics: tuple[str, ...], truth_topics: tuple[str, ...] = ()) -> Input:
-    """Look into a bag; see `ReplayOptions` for the topics.
-
-    Raises:
-        DatasetError: it cannot be read, the choice of its image topics is not clear, or there are no messages on them.
-    """
-    chosen = choose_image_topics(path, topics, truth=truth_topics)
-    if not any(topic.messages for topic in chosen):
-        raise DatasetError(f"bag: {path} has no messages on {', '.join(topic.name for topic in chosen)}")
-    with BagReader(path, [topic.name for topic in chosen]) as reader:
-        start_ns, duration_s = reader.start_ns, reader.duration_s
-    cameras = dict(zip(camera_names([topic.name for topic in chosen]), chosen, strict=True))
-    return Input(path, cameras, start_ns, duration_s)
-
-
-def find_truth(source: Input, topics: tuple[str, ...], labels: SceneLabels, folder: Path) -> BagTruth | None:
-    """The truth that the bag itself has; None if it has none.
-
-    Args:
-        source: the bag.
-        topics: of masks and boxes; empty: `ground_truth/segmentation/mask` and `ground_truth/detections`, below the
-            camera's name where there are several.
-        labels: what ids mean where the bag does not say it.
-        folder: for a temporary file.
-
-    Returns:
-        The truth with the label sets that the bag names; its messages are still to be read.
-
-    Raises:
-        DatasetError: a named topic is not there, has another type, or belongs to no camera; or `folder` is full.
-    """
-    found = _truth_topics(source, topics)
-    if not found:
-        return None
-    with writing(folder):
-        truth = BagTruth(found, labels, folder)
-    with BagReader(source.path, truth.info_topics) as reader:
-        for entry in reader.messages():
-            truth.add(entry)
-    return truth
-
-
-def _truth_topics(source: Input, topics: tuple[str, ...]) -> dict[str, str]:
-    """Topics with truth -> their cameras."""
-    with open_bag(source.path) as bag:
-        there = {connection.topic: connection.msgtype for connection in bag.connections}
-    if not topics:
-        return {
-            topic: camera
-            for camera in source.cameras
-            for name in (TRUTH_MASK, TRUTH_DETECTIONS)
-            if (topic := topic_of(camera, name)) in there
-        }
-    found = {}
-    for topic in topics:
-        if topic not in there:
-            raise DatasetError(f"truth: the bag has no topic '{topic}'; there is: {', '.join(sorted(there))}")
-        if there[topic] not in TRUTH_TYPES:
-            raise DatasetError(f"truth: expected '{topic}' to be {' or '.join(TRUTH_TYPES)}, it is {there[topic]}")
-        owners = [camera for camera in source.cameras if not camera or topic.startswith(f'/{camera}/')]
-        if len(owners) != 1:
-            names = ', '.join(source.cameras)
-            raise DatasetError(f"truth: '{topic}' belongs to none of the cameras {names} by its name")
-        found[topic] = owners[0]
-    return found
-
-
 def replay_bag(
     source: Input,
     out: Path,
@@ -198,10 +88,11 @@ def replay_bag(
         The report. One that is finished already is returned as it is.
 
     Raises:
-        ConfigError: `out` holds something else.
+        ConfigError: `out` holds something else, or the network lacks what the fusion needs.
         DatasetError: the bag cannot be read, or the results not be written; what was finished before is kept.
         KeyboardInterrupt: after the report of what was seen so far has been written.
     """
+    predictor.choose_fusion(options.detection)  # fails before there is a folder
     folder = ReplayFolder(out, _identity(source, predictor, options, truth), overwrite=options.overwrite)
     finished = folder.finished_report()
     if finished is not None:
@@ -277,6 +168,7 @@ def _run_network(
             predictor,
             Writer(create_part, folder.done_parts, bar.update),
             detection=dataclasses.replace(options.detection, score_threshold=options.graded_score_threshold),
+            min_instance_score=options.detection.score_threshold,
             batch=options.batch,
             with_confidence=options.confidence,
         )
@@ -307,7 +199,7 @@ def _finish(
     bar = tqdm(total=source.messages, unit='frame', desc='grading', disable=None if progress else True)
     with bar:
         for part in parts:
-            for record, scene in read_part(part, has_masks=labels.semantic is not None):
+            for record, scene in read_part(part, labels):
                 grader.add(record, scene)
                 exporter.add(record, scene)
                 bar.update()
@@ -371,6 +263,7 @@ def head(
             'batch': options.batch,
             'graded_score_threshold': graded_score_threshold,
             **dataclasses.asdict(options.detection),
+            'fusion': predictor.choose_fusion(options.detection),
         },
         'labels': {
             'semantic': list(labels.semantic.names) if labels.semantic else None,

@@ -14,14 +14,16 @@ from typing import Any, Protocol
 import lz4.frame
 import numpy as np
 
-from sembox_ros.decoding import decode_mask
+from sembox_ros.decoding import INSTANCE_ENCODINGS, decode_instances, decode_mask
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.labels import LABEL_SETS, LabelSet, SceneLabels
+from sembox_ros.panoptic import compose_truth
 from sembox_ros.replay.bags import BagMessage
 from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, read_detections, read_is_crowd
+from sembox_ros.types import MAX_INSTANCE
 
 MAX_STAMP_NS = 2**63 - 1
-TRUTH_TYPES = (IMAGE, DETECTIONS)  # of topics with truth: masks and boxes
+TRUTH_TYPES = (IMAGE, DETECTIONS)  # of topics with truth: masks and instances, boxes
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Truth:
         boxes_xyxy: (N, 4) float32 in pixels.
         class_ids: (N,) int64 ids of the truth's detection label set.
         is_crowd: (N,) bool, True for what need not be found.
+        instances: (H, W) uint16, k = pixels of box k - 1, 0 = none.
         image_id: name of the image in its dataset; empty for one from a bag.
     """
 
@@ -40,7 +43,21 @@ class Truth:
     boxes_xyxy: np.ndarray | None = None
     class_ids: np.ndarray | None = None
     is_crowd: np.ndarray | None = None
+    instances: np.ndarray | None = None
     image_id: str = ''
+
+    def compose_panoptic(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """(H, W) int32 panoptic ids, and those of crowds; None where a part is not known.
+
+        Args:
+            labels: of this truth.
+
+        Raises:
+            InputError: its parts do not fit each other.
+        """
+        if self.semantic is None or self.instances is None or self.class_ids is None or self.is_crowd is None:
+            return None
+        return compose_truth(self.semantic, self.instances, self.class_ids, self.is_crowd, labels)
 
 
 class TruthSource(Protocol):
@@ -70,7 +87,8 @@ class BagTruth:
     """Truth from topics of the bag; what was read is kept in a temporary file, so that memory does not grow with it.
 
     Args:
-        topics: topic -> its camera, of masks (sensor_msgs/Image mono8) and boxes (vision_msgs/Detection2DArray).
+        topics: topic -> its camera, of masks (sensor_msgs/Image mono8), boxes (vision_msgs/Detection2DArray) and
+            instances (sensor_msgs/Image 16UC1, whose values are the `id` of boxes).
         labels: what ids mean where the bag has no LabelInfo beside a topic. One that comes after the truth is too late
             for what is above its ids or has its names, so these topics are to be read first.
         folder: where the temporary file goes.
@@ -89,7 +107,7 @@ class BagTruth:
         self._names: dict[str, tuple[str, ...]] = {}  # topic of a LabelInfo -> class names
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object)
         self._places: dict[tuple[str, str, int], tuple[int, int]] = {}  # (kind, camera, stamp) -> offset, bytes
-        self._kinds: dict[str, str] = {}  # topic -> mask or boxes, once its first message was read
+        self._kinds: dict[str, str] = {}  # topic -> mask, boxes or instances, once its first message was read
 
     @property
     def info_topics(self) -> tuple[str, ...]:
@@ -105,9 +123,10 @@ class BagTruth:
     def labels(self) -> SceneLabels:
         """The label sets of LabelInfo messages, else those given; without masks there is no semantic set."""
         masks = 'mask' in self._kinds.values()
-        semantic = _label_set(self._class_names('mask'), self._default.semantic) if masks else None
         detection = _label_set(self._class_names('boxes'), self._default.detection)
         assert detection is not None
+        things = frozenset(detection.names)
+        semantic = _label_set(self._class_names('mask'), self._default.semantic, things) if masks else None
         return SceneLabels.linked_by_name(semantic, detection)
 
     def _class_names(self, kind: str) -> tuple[str, ...] | None:
@@ -123,22 +142,40 @@ class BagTruth:
             elif entry.topic in self.topics:
                 self._add_truth(self.topics[entry.topic], entry)
         except (InputError, DatasetError) as error:
-            reason = f'{entry.topic}: {error}'
-            self.unusable[reason] = self.unusable.get(reason, 0) + 1
+            self._count(entry.topic, error)
 
     def find(self, camera: str, stamp_ns: int) -> Truth | None:
         """The truth about a camera's image of that stamp, None where there is none."""
         mask, boxes = self._load('mask', camera, stamp_ns), self._load('boxes', camera, stamp_ns)
         if mask is None and boxes is None:
             return None
-        semantic = None
-        if mask is not None:
-            shape = np.frombuffer(mask, np.uint32, count=2)
-            semantic = np.frombuffer(mask, np.uint8, offset=8).reshape(int(shape[0]), int(shape[1]))
+        semantic = None if mask is None else _unpack(mask, np.uint8)
         if boxes is None:
             return Truth(semantic)
-        rows = np.frombuffer(boxes, np.float64).reshape(-1, 6)
-        return Truth(semantic, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), rows[:, 5] > 0)
+        rows = np.frombuffer(boxes, np.float64).reshape(-1, 7)
+        return Truth(
+            semantic,
+            rows[:, :4].astype(np.float32),
+            rows[:, 4].astype(np.int64),
+            rows[:, 5] > 0,
+            self._find_instances(camera, stamp_ns, rows[:, 6].astype(np.int64)),
+        )
+
+    def _find_instances(self, camera: str, stamp_ns: int, ids: np.ndarray) -> np.ndarray | None:
+        data = self._load('instances', camera, stamp_ns)
+        if data is None:
+            return None
+        try:
+            return _index_instances(_unpack(data, np.uint16), ids)
+        except InputError as error:
+            topics = (t for t, kind in self._kinds.items() if kind == 'instances' and self.topics[t] == camera)
+            self._count(next(topics), error)
+            del self._places['instances', camera, stamp_ns]  # counted once, however often it is asked for
+            return None
+
+    def _count(self, topic: str, error: Exception) -> None:
+        reason = f'{topic}: {error}'
+        self.unusable[reason] = self.unusable.get(reason, 0) + 1
 
     def _add_truth(self, camera: str, entry: BagMessage) -> None:
         if entry.message is None:
@@ -148,15 +185,17 @@ class BagTruth:
         if hasattr(entry.message, 'detections'):
             self._kinds[entry.topic] = 'boxes'
             found = read_detections(entry.message, self.labels.detection)
-            columns = (found.boxes_xyxy, found.class_ids[:, None], read_is_crowd(entry.message)[:, None])
-            self._keep('boxes', camera, entry.stamp_ns, np.concatenate(columns, axis=1, dtype=np.float64).tobytes())
+            columns = (found.class_ids, read_is_crowd(entry.message), found.ids)
+            rows = np.column_stack((found.boxes_xyxy, *columns)).astype(np.float64)
+            self._keep('boxes', camera, entry.stamp_ns, rows.tobytes())
         elif not hasattr(entry.message, 'encoding'):
             raise InputError(f'expected {" or ".join(TRUTH_TYPES)}, got {type(entry.message).__name__}')
+        elif entry.message.encoding in INSTANCE_ENCODINGS:
+            self._keep('instances', camera, entry.stamp_ns, _pack(decode_instances(entry.message)))
+            self._kinds[entry.topic] = 'instances'
         else:
-            mask = decode_mask(entry.message)
+            self._keep('mask', camera, entry.stamp_ns, _pack(decode_mask(entry.message)))
             self._kinds[entry.topic] = 'mask'
-            shape = np.array(mask.shape, np.uint32).tobytes()
-            self._keep('mask', camera, entry.stamp_ns, shape + np.ascontiguousarray(mask).data)
 
     def _keep(self, kind: str, camera: str, stamp_ns: int, data: bytes) -> None:
         if (kind, camera, stamp_ns) in self._places:
@@ -171,6 +210,31 @@ class BagTruth:
             return None
         self._file.seek(place[0])
         return lz4.frame.decompress(self._file.read(place[1]))
+
+
+def _pack(plane: np.ndarray) -> bytes:
+    """An image of numbers with its size before it."""
+    return np.array(plane.shape, np.uint32).tobytes() + plane.tobytes()
+
+
+def _unpack(data: bytes, dtype: type[np.generic]) -> np.ndarray:
+    height, width = np.frombuffer(data, np.uint32, count=2).tolist()
+    return np.frombuffer(data, dtype, offset=8).reshape(height, width)
+
+
+def _index_instances(numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Numbers of instances (H, W) uint16, which are `ids` of boxes (N,) int64, to the places of the boxes + 1.
+
+    Raises:
+        InputError: a number is no box's.
+    """
+    places = np.zeros(MAX_INSTANCE + 1, np.uint16)
+    places[ids] = np.arange(1, len(ids) + 1)
+    instances = places[numbers]
+    lost = (instances == 0) & (numbers > 0)
+    if lost.any():
+        raise InputError('instances: expected ids of the boxes with this stamp, got others')
+    return instances
 
 
 def _info_topics(topic: str, kind: str) -> list[str]:
@@ -189,15 +253,17 @@ def _read_label_info(entry: BagMessage) -> tuple[str, ...]:
     return tuple(names[index] for index in range(len(names)))
 
 
-def _label_set(names: tuple[str, ...] | None, default: LabelSet | None) -> LabelSet | None:
-    """The known label set of these names, or one of its own; the default if there are no names."""
+def _label_set(
+    names: tuple[str, ...] | None, default: LabelSet | None, things: frozenset[str] = frozenset()
+) -> LabelSet | None:
+    """The known label set of these names, or one of its own with these things; the default if there are no names."""
     if names is None or (default is not None and names == default.names):
         return default
     known = next((labels for labels in LABEL_SETS.values() if labels.names == names), None)
     if known is not None:
         return known
     greys = np.linspace(60, 230, len(names)).astype(int).tolist()
-    return LabelSet('of the bag', names, tuple((g, g, g) for g in greys), (False,) * len(names))
+    return LabelSet('of the bag', names, tuple((g, g, g) for g in greys), tuple(name in things for name in names))
 
 
 class LabelledImages(Protocol):
@@ -269,7 +335,14 @@ class DatasetTruth:
         except (DatasetError, InputError) as error:
             self.unusable[str(error)] = 1  # however often it is asked for
             return None
-        return Truth(sample.semantic, sample.boxes_xyxy, sample.class_ids, sample.is_crowd, sample.image_id)
+        return Truth(
+            sample.semantic,
+            sample.boxes_xyxy,
+            sample.class_ids,
+            sample.is_crowd,
+            sample.instances,
+            sample.image_id,
+        )
 
 
 _STAMP = re.compile(r'(?<!\d)(?:(?P<s>\d{1,10})[_.-](?P<ns>\d{9})|(?P<all>\d{16,19}))(?!\d)')

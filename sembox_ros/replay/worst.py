@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -21,8 +23,7 @@ ERROR, FALSE_ALARM = (225, 45, 40), (255, 190, 40)  # rgb
 def render_worst(
     image: np.ndarray,
     pred_scene: Scene,
-    truth_semantic: np.ndarray | None,
-    truth_boxes: Detections | None,
+    truth_scene: Scene | None,
     labels: SceneLabels,
     truth_labels: SceneLabels | None,
 ) -> np.ndarray:
@@ -35,9 +36,8 @@ def render_worst(
     Args:
         image: (H, W, 3) uint8 rgb.
         pred_scene: what the network saw in it.
-        truth_semantic: (H, W) uint8 ids of `truth_labels.semantic`, 255 = unlabeled; None: not known.
-        truth_boxes: boxes with ids of `truth_labels.detection`, without crowds, which nobody can miss; their scores
-            are not shown; None: not known.
+        truth_scene: what is to be seen, with ids of `truth_labels`, without crowds, which nobody can miss; scores are
+            not shown; None: not known.
         labels: the network's label sets.
         truth_labels: those of the ground truth; needed only where there is any.
 
@@ -47,12 +47,12 @@ def render_worst(
     scale = _scale(image)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     cell_hw = (small.shape[0], small.shape[1])
-    pred = _scaled(pred_scene.semantic, pred_scene.detections, scale, cell_hw)
+    pred = _scaled(pred_scene, scale, cell_hw)
     panels = {'image': small, 'prediction': draw_overlay(small, pred, labels, alpha=ALPHA)}
-    if truth_labels is None or (truth_semantic is None and truth_boxes is None):
+    if truth_labels is None or truth_scene is None or (truth_scene.semantic is None and truth_scene.detections is None):
         return _sheet([panels], cell_hw)
-    truth = _scaled(truth_semantic, truth_boxes, scale, cell_hw)
-    seen = draw_overlay(small, Scene(cell_hw, truth.semantic), truth_labels, alpha=ALPHA)
+    truth = _scaled(truth_scene, scale, cell_hw)
+    seen = draw_overlay(small, dataclasses.replace(truth, detections=None), truth_labels, alpha=ALPHA)
     if truth.detections is not None:
         draw_boxes(seen, truth.detections, truth_labels.detection, with_scores=False)
     difference = _draw_difference(small, pred, truth, labels, truth_labels)
@@ -114,13 +114,17 @@ def _scale(image: np.ndarray) -> float:
     return min(max(longest, MIN_CELL_SIDE), CELL_SIDE) / longest
 
 
-def _scaled(semantic: np.ndarray | None, boxes: Detections | None, scale: float, size_hw: tuple[int, int]) -> Scene:
-    """A mask and boxes at the size of the picture."""
-    if semantic is not None:
-        semantic = cv2.resize(semantic, size_hw[::-1], interpolation=cv2.INTER_NEAREST)
+def _scaled(scene: Scene, scale: float, size_hw: tuple[int, int]) -> Scene:
+    """A scene at the size of the picture."""
+    planes = {
+        name: cv2.resize(plane, size_hw[::-1], interpolation=cv2.INTER_NEAREST)
+        for name in ('semantic', 'instances')
+        if (plane := getattr(scene, name)) is not None
+    }
+    boxes = scene.detections
     if boxes is not None:
-        boxes = Detections((boxes.boxes_xyxy * scale).astype(np.float32), boxes.class_ids, boxes.scores)
-    return Scene(size_hw, semantic, detections=boxes)
+        boxes = dataclasses.replace(boxes, boxes_xyxy=(boxes.boxes_xyxy * scale).astype(np.float32))
+    return Scene(size_hw, detections=boxes, **planes)
 
 
 def _draw_difference(

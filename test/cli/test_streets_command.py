@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sembox_ros.cli import main
+from sembox_ros.cli import main, streets
 from sembox_ros.cli.streets import STREET_LABELS
 from sembox_ros.data.streets import render_sequence, render_street
 from sembox_ros.data.streets.dataset import frame_name, street_seed
-from sembox_ros.decoding import decode_image, decode_mask
+from sembox_ros.decoding import decode_image, decode_instances, decode_mask
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.replay.bags import choose_image_topics, read_bag
 from sembox_ros.replay.scene_messages import read_detections
@@ -127,6 +128,24 @@ def test_a_drive_becomes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str
     read = read_detections(boxes.message, labels.detection)
     np.testing.assert_array_equal(read.boxes_xyxy, first.boxes_xyxy)
     assert [labels.thing_links[int(i)] for i in read.class_ids] == first.class_ids.tolist()
+    assert read.ids.tolist() == first.track_ids.tolist()
+    for message, frame in zip(read_bag(path, ['/ground_truth/panoptic/instances']), (first, second), strict=True):
+        np.testing.assert_array_equal(decode_instances(message.message), frame.instance)
+
+
+def test_numbers_of_things_start_again_after_a_long_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    [still] = render_sequence(frames=1, size_hw=(64, 128), seed=3)
+    shift = 65535 - int(np.median(still.track_ids))
+    late = dataclasses.replace(
+        still, track_ids=still.track_ids + shift, instance=np.where(still.instance > 0, still.instance + shift, 0)
+    )
+    monkeypatch.setattr(streets, 'render_sequence', lambda **_: iter([late]))
+    [frame] = streets.render_drive(frames=1, size_hw=(64, 128), seed=3, rate_hz=1.0)
+    assert frame.ids.tolist() == [(i - 1) % 65535 + 1 for i in late.track_ids.tolist()]
+    assert 65000 < frame.ids.max() <= 65535
+    assert 1 <= frame.ids.min() < 500
+    wrapped = dict(zip(still.track_ids.tolist(), frame.ids.tolist(), strict=True)) | {0: 0}
+    np.testing.assert_array_equal(frame.instances, np.vectorize(wrapped.get)(still.instance))
 
 
 @pytest.mark.parametrize(

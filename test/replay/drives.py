@@ -36,6 +36,8 @@ def frames(
             boxes_xyxy=np.array([[left, top, left + 45, top + 30]], np.float32),
             class_ids=np.array([LABELS.detection.names.index('car')], np.int64),
             is_crowd=np.zeros(1, np.bool_),
+            ids=np.array([7], np.int64),
+            instances=np.where(semantic == LABELS.semantic.names.index('car'), 7, 0).astype(np.uint16),
             camera=camera,
         )
 

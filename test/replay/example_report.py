@@ -52,7 +52,7 @@ def offline_report() -> dict[str, Any]:
             'checkpoint': 'bundled', 'sha256': 'a1' * 32, 'model': 'sembox_b1', 'trained': True, 'device': 'cpu',
             'engine': 'openvino', 'precision': 'fp32', 'batch': 4, 'score_threshold': 0.4,
             'graded_score_threshold': 0.05, 'nms_iou_threshold': 0.5,
-            'max_detections': 100,
+            'max_detections': 100, 'fusion': 'boxes',
         },
         'labels': {
             'semantic': list(CITYSCAPES_19.names),
@@ -152,7 +152,7 @@ def _accuracy(random: np.random.Generator) -> dict[str, Any]:
     curves = {n: np.clip(1 - (recall / (2.1 * v + 0.1)) ** 3, 0, 1).tolist() for n, v in AP.items() if v is not None}
     ap50 = {name: None if value is None else min(1.0, 1.55 * value + 0.06) for name, value in AP.items()}
     return {
-        'truth': 'topics of the bag', 'masks': 296, 'images': 296,
+        'truth': 'topics of the bag', 'masks': 296, 'images': 296, 'scenes': 296,
         'semantic': {
             'miou': float(np.mean(known)), 'iou_per_class': dict(zip(names, IOU, strict=True)), 'pixel_accuracy': 0.934,
         },
@@ -160,11 +160,26 @@ def _accuracy(random: np.random.Generator) -> dict[str, Any]:
             'ap': float(np.mean(scores)), 'ap50': 0.531, 'ap75': 0.294, 'ap_small': 0.081, 'ap_medium': 0.312,
             'ap_large': 0.547, 'ap_per_class': dict(AP), 'ap50_per_class': ap50,
         },
-        'panoptic': None,
+        'panoptic': _panoptic(),
         'confusion': {'names': names, 'counts': confusion.astype(int).tolist()},
         'pr_curves': {'iou': 0.5, 'recall': recall.tolist(), 'precision': curves},
         'notes': ["AP without caravan, which the network's 'cityscapes_things_8' lacks"],
     }  # fmt: skip
+
+
+def _panoptic() -> dict[str, Any]:
+    """Quality of the classes that were there; things are found less often than stuff."""
+    table: dict[str, tuple[Any, ...]] = {}
+    for name, is_thing, iou in zip(CITYSCAPES_19.names, CITYSCAPES_19.is_thing, IOU, strict=True):
+        sq, rq = 0.5 + (iou or 0) / 2, (iou or 0) * (0.7 if is_thing else 1)
+        table[name] = (is_thing, None, None, None) if iou is None else (is_thing, sq * rq, sq, rq)
+    scores: dict[str, Any] = {}
+    for column, quality in enumerate(('pq', 'sq', 'rq'), 1):
+        for part, kinds in (('', (True, False)), ('_things', (True,)), ('_stuff', (False,))):
+            values = [row[column] for row in table.values() if row[0] in kinds and row[column] is not None]
+            scores[f'{quality}{part}'] = float(np.mean(values))
+        scores[f'{quality}_per_class'] = {name: row[column] for name, row in table.items()}
+    return scores
 
 
 def _stability(random: np.random.Generator) -> dict[str, Any]:
@@ -194,6 +209,7 @@ def _timeline(random: np.random.Generator) -> dict[str, Any]:
         't_s': starts.tolist(), 'bin_s': BIN_S, 'processed': (5 - skipped).tolist(), 'skipped': skipped.tolist(),
         'latency_ms': [None if i == 50 else value for i, value in enumerate(latency.tolist())],
         'miou': (0.66 + 0.05 * np.sin(starts / 5) + random.normal(0, 0.01, len(starts))).tolist(),
+        'pq': (0.51 + 0.04 * np.sin(starts / 5 + 0.3)).tolist(),
         'mask_agreement': (0.96 + random.normal(0, 0.005, len(starts))).tolist(),
         'boxes': (7 + 2 * np.sin(starts / 6)).tolist(),
         'class_share': dict(zip(CITYSCAPES_19.names, sizes.tolist(), strict=False)),
@@ -241,8 +257,9 @@ def example_frame(seed: int) -> Mapping[str, Any]:
                 np.array([0.93, 0.71, 0.4], np.float32),
             ),
         ),
-        'truth_semantic': truth,
-        'truth_boxes': Detections(boxes, np.array([2, 0, 2]), np.ones(3, np.float32)),
+        'truth_scene': Scene(
+            (height, width), truth, detections=Detections(boxes, np.array([2, 0, 2]), np.ones(3, np.float32))
+        ),
         'labels': LABELS,
         'truth_labels': LABELS,
     }

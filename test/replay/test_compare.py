@@ -37,9 +37,9 @@ def test_a_report_is_as_good_as_itself():
     assert {row.verdict for row in comparison.rows} == {'equal'}
     assert comparison.worse == comparison.classes == comparison.settings == comparison.warnings == []
     assert [row.metric.name for row in comparison.rows] == [
-        'miou', 'pixel_accuracy', 'ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large', 'mask_agreement',
-        'mask_flicker', 'box_flicker', 'box_gaps', 'latency_p50', 'latency_p95', 'latency_p99', 'frames_per_s',
-        'skipped',
+        'miou', 'pixel_accuracy', 'ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large', 'pq', 'pq_things',
+        'pq_stuff', 'sq', 'rq', 'mask_agreement', 'mask_flicker', 'box_flicker', 'box_gaps', 'latency_p50',
+        'latency_p95', 'latency_p99', 'frames_per_s', 'skipped',
     ]  # fmt: skip
     online = compare_reports(report(online_report), report(online_report), {})
     assert {row.verdict for row in online.rows} == {'equal'}

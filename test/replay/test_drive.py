@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sembox_ros.data.streets import render_sequence
-from sembox_ros.decoding import decode_image, decode_mask
-from sembox_ros.errors import DatasetError
+from sembox_ros.decoding import decode_image, decode_instances, decode_mask
+from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.replay.bags import choose_image_topics, read_bag
 from sembox_ros.replay.drive import DriveFrame, write_drive, write_image_bag
@@ -31,7 +32,7 @@ def rendered(camera: str = '') -> list[DriveFrame]:
         DriveFrame(
             stamp_ns=10**18 + frame.stamp_ns, image=frame.image, semantic=frame.semantic, boxes_xyxy=frame.boxes_xyxy,
             class_ids=np.array([to_detection[int(i)] for i in frame.class_ids], np.int64), is_crowd=frame.is_crowd,
-            camera=camera,
+            ids=frame.track_ids, instances=frame.instance.astype(np.uint16), camera=camera,
         )
         for frame in render_sequence(frames=3, size_hw=(64, 128), seed=1)
     ]  # fmt: skip
@@ -46,18 +47,18 @@ def test_a_drive_comes_back_with_its_truth(tmp_path: Path, compressed: bool) -> 
     assert topic.name == '/camera/image_raw/compressed' if compressed else '/camera/image_raw'
     entries = list(read_bag(path))
     by_topic = {name: [e for e in entries if e.topic == name] for name in {e.topic for e in entries}}
-    assert len(by_topic) == 5
+    assert len(by_topic) == 6
     for name, labels in (('segmentation', LABELS.semantic), ('detections', LABELS.detection)):
         [info] = by_topic[f'/ground_truth/{name}/label_info']
         assert tuple(c.class_name for c in info.message.class_map) == labels.names
         assert info.received_ns == frames[0].stamp_ns
     assert len(frames[0].boxes_xyxy) > 2
     for index, frame in enumerate(frames):
-        shown, mask, boxes = (
-            by_topic[name][index]
-            for name in (topic.name, '/ground_truth/segmentation/mask', '/ground_truth/detections')
+        truth = ('segmentation/mask', 'detections', 'panoptic/instances')
+        shown, mask, boxes, instances = (
+            by_topic[name][index] for name in (topic.name, *(f'/ground_truth/{name}' for name in truth))
         )
-        for entry in (shown, mask, boxes):
+        for entry in (shown, mask, boxes, instances):
             assert (entry.stamp_ns, entry.received_ns) == (frame.stamp_ns, frame.stamp_ns)
             assert entry.message.header.frame_id == 'camera'
         difference = np.abs(decode_image(shown.message).astype(int) - frame.image).mean()
@@ -66,7 +67,9 @@ def test_a_drive_comes_back_with_its_truth(tmp_path: Path, compressed: bool) -> 
         read = read_detections(boxes.message, LABELS.detection)
         np.testing.assert_array_equal(read.boxes_xyxy, frame.boxes_xyxy)
         np.testing.assert_array_equal(read.class_ids, frame.class_ids)
+        np.testing.assert_array_equal(read.ids, frame.ids)
         np.testing.assert_array_equal(read_is_crowd(boxes.message), frame.is_crowd)
+        np.testing.assert_array_equal(decode_instances(instances.message), frame.instances)
 
 
 def test_cameras_have_topics_of_their_own(tmp_path: Path) -> None:
@@ -91,6 +94,18 @@ def test_what_is_not_known_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match='expected the label sets of the ground truth, got None'):
         write_drive(tmp_path / 'b', frames, labels=None)
     assert not (tmp_path / 'b').exists()
+
+
+def test_an_instance_has_a_box(tmp_path: Path) -> None:
+    [frame, *_] = rendered()
+    for wrong, message in (
+        ({'ids': frame.ids + 40_000}, r'instances: expected 0 or the id of a box, got \d+'),
+        ({'instances': frame.instances[1:]}, r'instances: expected shape \(64, 128\), got \(63, 128\)'),
+        ({'ids': frame.ids[:1]}, 'ids: expected shape'),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_drive(tmp_path / 'a', [dataclasses.replace(frame, **wrong)], labels=LABELS)
+    assert not (tmp_path / 'a').exists()
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,7 +14,8 @@ from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
 from sembox_ros.replay.bags import BagMessage, read_bag
 from sembox_ros.replay.frames import AHEAD, FrameReader
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 from sembox_ros.replay.truth import BagTruth
 
 CAMERA = {'/camera/image_raw': ''}

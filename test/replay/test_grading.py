@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ from drives import LABELS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.grading import BINS, WORST, FrameRow, ReplayGrader, count_stamps, latency_histogram, write_rows
 from sembox_ros.replay.parts import FrameRecord
+from sembox_ros.replay.truth import Truth
 from sembox_ros.types import Detections, Scene
 
 SECOND = 10**9
@@ -95,6 +100,74 @@ def test_the_timeline_has_so_many_bins_at_most(duration_s, times):
     assert {len(values) for name, values in timeline.items() if isinstance(values, list)} == {len(timeline['t_s'])}
 
 
+@dataclass(frozen=True)
+class OneTruth:
+    """The same for every frame."""
+
+    truth: Truth
+    labels: SceneLabels = LABELS
+    description: str = 'one'
+    unusable: Mapping[str, int] = field(default_factory=dict)
+
+    def find(self, camera: str, stamp_ns: int) -> Truth:  # noqa: ARG002
+        return self.truth
+
+
+def two_cars(numbers: tuple[int, int]) -> Scene:
+    """Road with two cars side by side, which have these numbers."""
+    road, car = (LABELS.semantic.names.index(name) for name in ('road', 'car'))
+    instances = np.zeros((8, 8), np.uint16)
+    instances[2:5, 1:4], instances[2:5, 4:7] = numbers
+    mask = np.full((8, 8), road, np.uint8)
+    mask[2:5, 1:7] = car
+    boxes = np.array([[1, 2, 4, 5], [4, 2, 7, 5]], np.float32)
+    detections = Detections(boxes, np.full(2, 2), np.array([0.9, 0.8], np.float32), np.array([30, 4]))
+    return Scene((8, 8), mask, detections=detections, instances=instances)
+
+
+def grade_cars(numbers: tuple[int, int], truth_numbers: tuple[int, int], **known: object) -> tuple[dict, FrameRow]:
+    cars = two_cars(truth_numbers)
+    boxes = cars.detections
+    truth = Truth(cars.semantic, boxes.boxes_xyxy, boxes.class_ids, np.zeros(2, bool), cars.instances)
+    source = OneTruth(dataclasses.replace(truth, **known))
+    some = ReplayGrader(LABELS, source, score_threshold=0.5, start_ns=0, duration_s=1.0)
+    some.add(FrameRecord(0, '', 5, 5), two_cars(numbers))
+    return some.accuracy(), some.rows[0]
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'car', 'pq'),
+    [
+        ((30, 4), 1.0, 1.0),
+        ((4, 30), 1.0, 1.0),  # whose number is whose does not matter
+        ((30, 30), 0.0, 0.5),  # one segment over both, IoU 0.5: one too many, two missed
+        ((30, 0), 2 / 3, 5 / 6),  # a car without its pixels is missed
+    ],
+)
+def test_scenes_are_graded_by_their_segments(numbers: tuple[int, int], car: float, pq: float):
+    accuracy, row = grade_cars(numbers, (1, 2))
+    assert accuracy['panoptic']['pq_per_class']['car'] == pytest.approx(car)
+    assert accuracy['panoptic']['pq_things'] == pytest.approx(car)
+    assert accuracy['panoptic']['pq'] == row.pq == pytest.approx(pq)
+    assert accuracy['scenes'] == accuracy['masks'] == 1
+    assert row.miou == 1
+
+
+def test_ground_truth_without_instances_gives_no_pq():
+    accuracy, row = grade_cars((30, 4), (1, 2), instances=None)
+    assert (accuracy['panoptic'], accuracy['scenes'], accuracy['masks']) == (None, 0, 1)
+    assert 'no PQ: no image of instances in the ground truth' in accuracy['notes']
+    assert math.isnan(row.pq)
+    assert row.miou == 1
+
+
+def test_instances_that_do_not_fit_cost_only_the_pq_of_their_frame():
+    accuracy, row = grade_cars((30, 4), (1, 2), instances=np.zeros((4, 4), np.uint16))
+    assert accuracy['panoptic'] is None
+    assert row.miou == 1
+    assert any('does not fit its frame: instances: expected shape (8, 8), got (4, 4)' in n for n in accuracy['notes'])
+
+
 def test_nothing_at_all_is_a_report_too():
     none = grader(0.0)
     assert none.latencies() == ({}, None)
@@ -118,12 +191,12 @@ def test_the_worst_frames_are_a_second_apart(name):
 
 
 def test_the_table_has_a_line_per_frame(tmp_path: Path):
-    rows = [row(0, 5, 'left', boxes=3, miou=0.25), row(1, 0, problem='torn, and\nmore')]
+    rows = [row(0, 5, 'left', boxes=3, miou=0.25, pq=0.5), row(1, 0, problem='torn, and\nmore')]
     write_rows(rows, tmp_path / 'frames.csv')
     with (tmp_path / 'frames.csv').open(newline='') as file:
         first, second = csv.DictReader(file)
-    assert (first['camera'], first['stamp_ns'], first['boxes'], first['miou'], first['total_ms']) == (
-        'left', '5', '3', '0.25', '',
+    assert (first['camera'], first['stamp_ns'], first['boxes'], first['miou'], first['pq'], first['total_ms']) == (
+        'left', '5', '3', '0.25', '0.5', '',
     )  # fmt: skip
     assert second['problem'] == 'torn, and\nmore'
 
@@ -136,3 +209,9 @@ def test_the_digest_is_that_of_every_box_and_pixel():
         digests.append(some.digest())
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+    cars = []
+    for numbers in ((30, 4), (30, 4), (4, 30)):
+        some = grader(1.0)
+        some.add(FrameRecord(0, '', 5, 5), two_cars(numbers))
+        cars.append(some.digest())
+    assert cars[0] == cars[1] != cars[2]

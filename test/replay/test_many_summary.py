@@ -13,6 +13,7 @@ from example_report import offline_report
 from sembox_ros.errors import DatasetError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_THINGS_8, COCO_90, SceneLabels
+from sembox_ros.panoptic import INSTANCES
 from sembox_ros.replay.many import INTERRUPTED, NOT_RUN, BagJob, JobResult, run_jobs
 from sembox_ros.replay.many_summary import summarize, summary_table
 from sembox_ros.types import Detections
@@ -27,6 +28,8 @@ def add_frames(grade: SceneGrade, seed: int, prefix: str = '') -> SceneGrade:
         gt = random.integers(0, 19, (16, 24), dtype=np.uint8)
         pred = np.where(random.random(gt.shape) < 0.3, random.integers(0, 19, gt.shape), gt).astype(np.uint8)
         grade.add_mask(pred, gt)
+        stripes = [np.where(mask < 11, mask, 12).astype(np.int32) * INSTANCES + (mask >= 11) for mask in (pred, gt)]
+        grade.add_panoptic(*stripes, ())
         corners = random.uniform(0, 200, (5, 2)).astype(np.float32)
         boxes = np.concatenate((corners, corners + random.uniform(20, 90, (5, 2)).astype(np.float32)), axis=1)
         ids = random.integers(0, 8, 5)
@@ -53,10 +56,10 @@ def test_scores_of_all_bags_are_those_of_one_long_bag(tmp_path: Path):
     whole = SceneGrade(LABELS, LABELS)
     for seed in (1, 2, 9):
         add_frames(whole, seed, f'drive_{seed}/')
-    semantic, boxes, _ = whole.compute()
-    assert overall['semantic'] == semantic.to_dict()
-    assert overall['boxes'] == boxes.to_dict()
+    scores = whole.compute().to_dict()
+    assert {part: overall[part] for part in scores} == scores
     assert 0.1 < overall['boxes']['ap'] < 0.99
+    assert 0.1 < overall['panoptic']['pq'] < 0.99
     assert (overall['graded'], overall['notes']) == (3, [])
     frames = results[0].report['frames']['processed']
     assert (overall['frames'], overall['states']) == (3 * frames, {'done': 3})
@@ -96,12 +99,14 @@ def test_every_bag_has_a_row_with_its_numbers_or_its_error(tmp_path: Path):
     first, failed, partial, *_ = summary['bags']
     assert first['miou'] == pytest.approx(good.report['accuracy']['semantic']['miou'])
     assert first['ap'] == pytest.approx(good.report['accuracy']['boxes']['ap'])
+    assert first['pq'] == pytest.approx(good.report['accuracy']['panoptic']['pq'])
     assert first['latency_p50_ms'] == good.report['speed']['latency_ms']['total']['p50']
     assert (first['frames'], first['page']) == (good.report['frames']['processed'], 'good/report.html')
     assert (failed['frames'], failed['miou'], failed['page']) == (None, None, None)
     assert (partial['miou'], partial['frames']) == (None, first['frames'])
     lines = summary_table(summary).splitlines()
-    assert re.split(r' {2,}', lines[0]) == ['bag', 'frames', 'mIoU %', 'AP %', 'latency p50 ms', 'frames/s', 'state']
+    titles = ['bag', 'frames', 'mIoU %', 'AP %', 'PQ %', 'latency p50 ms', 'frames/s', 'state']
+    assert re.split(r' {2,}', lines[0]) == titles
     assert lines[1].split()[:3] == ['good', f'{first["frames"]}', f'{100 * first["miou"]:.1f}']
     assert lines[2].endswith('failed: bag: x.mcap cannot be read')
     assert lines[3].endswith('partial: its end is damaged (begun anew 1x)')

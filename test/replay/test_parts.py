@@ -11,6 +11,7 @@ from drives import FIRST_NS, LABELS, STEP_NS, frames
 from random_networks import calibrate_norms
 
 from sembox_ros.config import DetectionConfig, InputConfig
+from sembox_ros.errors import DatasetError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import COCO_90, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
@@ -22,7 +23,8 @@ from sembox_ros.replay.frames import Frame
 from sembox_ros.replay.media import VideoReader
 from sembox_ros.replay.parts import FrameRecord, PartWriter, box_rows, finished_parts, read_part
 from sembox_ros.replay.scene_messages import MessageEncoder
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 from sembox_ros.types import Detections, Scene
 
 LOW = DetectionConfig(score_threshold=0.0, max_detections=5)
@@ -39,7 +41,11 @@ def test_scenes_come_back_in_the_order_of_recording_whatever_their_keys(tmp_path
     for index, ((stamp_ns, received_ns), camera) in enumerate(zip(times, cameras, strict=True)):
         frame = Frame(index, camera, received_ns, stamp_ns, make_header(stamp_ns, ''), None, '', {})
         boxes = Detections(np.full((2, 4), 0.1 + index, np.float32), np.arange(2), np.array([0.7, 0.2], np.float32))
-        scene = Scene((3, 4), semantic=np.full((3, 4), index, np.uint8), detections=boxes)
+        ids = np.array([40 + index, 9])
+        boxes = dataclasses.replace(boxes, ids=ids)
+        mask = np.full((3, 4), index, np.uint8)
+        instances = np.where(np.arange(4) > 1, ids[0], 0).astype(np.uint16) + np.zeros((3, 1), np.uint16)
+        scene = Scene((3, 4), semantic=mask, detections=boxes, instances=instances)
         scenes.append(scene)
         if index == 4:
             writer.skip(frame, 'torn')
@@ -51,7 +57,7 @@ def test_scenes_come_back_in_the_order_of_recording_whatever_their_keys(tmp_path
     assert finished_parts(tmp_path) == []
     writer.finish()
     [part] = finished_parts(tmp_path)
-    found = list(read_part(part, has_masks=True))
+    found = list(read_part(part, LABELS))
     assert [record.index for record, _ in found] == [5, 6, 3, 0, 1, 2, 4]
     for record, scene in found:
         if record.index == 4:
@@ -59,10 +65,26 @@ def test_scenes_come_back_in_the_order_of_recording_whatever_their_keys(tmp_path
             continue
         assert (record.camera, record.stamp_ns) == (cameras[record.index], times[record.index][0])
         np.testing.assert_array_equal(scene.semantic, scenes[record.index].semantic)
-        for name in ('boxes_xyxy', 'class_ids', 'scores'):
+        np.testing.assert_array_equal(scene.instances, scenes[record.index].instances)
+        for name in ('boxes_xyxy', 'class_ids', 'scores', 'ids'):
             np.testing.assert_array_equal(
                 getattr(scene.detections, name), getattr(scenes[record.index].detections, name)
             )
+
+
+def test_missing_instances_are_named(tmp_path: Path):
+    """A part that was written by a network without instances, or is damaged."""
+    options = {'score_threshold': 0.5, 'outputs': frozenset(), 'overlay_alpha': 0.5}
+    writer = PartWriter(tmp_path, 0, LABELS, rates_hz={'': 1}, **options)
+    frame = Frame(5, '', 7, 7, MessageEncoder().make_header(7, ''), None, '', {})
+    scene = Scene((3, 4), semantic=np.zeros((3, 4), np.uint8), detections=Detections.empty())
+    writer.write(frame, scene, FrameRecord(5, '', 7, 7, size_hw=(3, 4)))
+    writer.finish()
+    [part] = finished_parts(tmp_path)
+    with pytest.raises(DatasetError, match=r'/panoptic/instances of frame 5 is missing; --overwrite begins anew'):
+        list(read_part(part, LABELS))
+    [(_, found)] = read_part(part, SceneLabels(LABELS.semantic, LABELS.detection))
+    assert found.instances is None
 
 
 def replay(bag: Path, out: Path, predictor: Predictor, **options: object) -> dict:

@@ -153,9 +153,9 @@ def test_the_timeline_shows_what_was_lost_in_red():
     timeline = {
         't_s': [0.0, 0.5, 1.0], 'bin_s': 0.5, 'processed': [5, 3, 5], 'skipped': [0, 2, 0],
         'latency_ms': [10.0, None, 12.0], 'miou': [None, None, None], 'mask_agreement': [0.5, 0.75, 1.0],
-        'boxes': [1.0, 2.0, 3.0], 'class_share': {},
+        'pq': [0.5, None, 0.25], 'boxes': [1.0, 2.0, 3.0], 'class_share': {},
     }  # fmt: skip
-    frames, latency, agreement, boxes = plots.draw_timeline(timeline, 'dropped').axes
+    frames, latency, agreement, pq, boxes = plots.draw_timeline(timeline, 'dropped').axes
     assert legend(frames) == ['processed', 'dropped (2)']
     lost = frames.patches[1].get_data()
     assert to_hex(frames.patches[1].get_facecolor()) == RED
@@ -165,8 +165,10 @@ def test_the_timeline_shows_what_was_lost_in_red():
     assert agreement.get_ylabel() == 'agreement, %'
     assert agreement.get_lines()[0].get_ydata().tolist() == [50, 75, 100]
     assert agreement.get_ylim()[0] > 40
+    assert pq.get_ylabel() == 'PQ, %'
+    assert pq.get_lines()[0].get_ydata() == pytest.approx([50, np.nan, 25], nan_ok=True)
     assert boxes.get_xlim() == (0.0, 1.5)
-    for axes in (frames, latency, agreement, boxes):
+    for axes in (frames, latency, agreement, pq, boxes):
         [background] = [p for p in axes.patches if p.get_alpha() == 0.13]
         assert background.get_data().values.tolist() == [False, True, False]
         assert background.get_extents().height == pytest.approx(axes.bbox.height)
@@ -176,7 +178,10 @@ def test_a_timeline_without_losses_has_no_red():
     timeline = {**offline_report()['timeline'], 'skipped': [0] * 60}
     frames, *others = plots.draw_timeline(timeline, 'skipped').axes
     assert legend(frames) == ['processed']
-    assert [len(axes.patches) for axes in others] == [0, 0, 0]
+    assert [axes.get_ylabel() for axes in others] == ['latency, ms', 'mIoU, %', 'PQ, %', 'boxes']
+    assert [len(axes.patches) for axes in others] == [0, 0, 0, 0]
+    older = plots.draw_timeline({**timeline, 'pq': None}, 'skipped')  # a report from before there was PQ
+    assert len(older.axes) == 4
 
 
 def test_classes_are_sorted_and_wear_their_colours():

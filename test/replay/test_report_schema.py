@@ -26,7 +26,7 @@ def fields(kind: Any, name: str) -> Iterator[str]:
     if isinstance(kind, dict) and not {'p50', 'edges'} & set(kind):
         for key, item in kind.items():
             yield from fields(item, f'{name}.{key}'.lstrip('.'))
-    elif isinstance(kind, Table) and kind.kind is not object:
+    elif isinstance(kind, Table):
         yield from fields(kind.kind, f'{name}.*')
     elif isinstance(kind, list) and name not in ('labels.semantic', 'labels.palette', 'labels.detection'):
         yield from [f'{name}[]'] if isinstance(kind[0], list) else fields(kind[0], f'{name}[]')

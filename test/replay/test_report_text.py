@@ -14,7 +14,11 @@ def test_scores_and_classes_of_an_offline_replay():
     assert lines[0].startswith('frames    296 of 300')
     assert 'masks     sky 59.9, road 40.0 (percent)' in lines
     assert 'boxes     car 4.3, person 1.9, bicycle 0.9, bus 0.1 (per frame)' in lines
-    assert any(line.startswith('accuracy  mIoU') for line in lines)
+    panoptic = report['accuracy']['panoptic']
+    [place] = [i for i, line in enumerate(lines) if line.startswith('accuracy  mIoU 66.4, AP 30.5, AP50 53.1, PQ')]
+    assert f', PQ {100 * panoptic["pq"]:.1f} (percent) against' in lines[place]
+    things = '/'.join(f'{100 * panoptic[name]:.1f}' for name in ('pq_things', 'sq_things', 'rq_things'))
+    assert lines[place + 2].startswith(f'          PQ/SQ/RQ: things {things}, stuff ')
     assert not any(line.startswith('node') for line in lines)
 
 

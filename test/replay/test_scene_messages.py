@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sembox_ros.decoding import decode_image
+from sembox_ros.decoding import decode_image, decode_instances
 from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import CITYSCAPES_THINGS_8
 from sembox_ros.replay.scene_messages import DETECTIONS, MessageEncoder, read_detections, read_is_crowd, view_image
-from sembox_ros.types import Detections
+from sembox_ros.types import MAX_INSTANCE, Detections
 
 ENCODER = MessageEncoder()
 HEADER = ENCODER.make_header(-1, 'left')
@@ -19,23 +19,24 @@ COORDINATES = st.just(0.0) | st.floats(2.0**-16, 8192, width=32)
 BOXES = st.tuples(COORDINATES, COORDINATES, COORDINATES, COORDINATES).map(
     lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
 )
-ROWS = st.tuples(BOXES, st.integers(0, 7), st.floats(0, 1, width=32), st.booleans())
+ROWS = st.tuples(BOXES, st.integers(0, 7), st.floats(0, 1, width=32), st.booleans(), st.integers(1, MAX_INSTANCE))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(ROWS, max_size=5))
+@given(st.lists(ROWS, max_size=5, unique_by=lambda row: row[4]))
 def test_boxes_come_back_bit_for_bit(rows: list[tuple]) -> None:
     boxes = Detections(
         np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.float32),
+        np.array([row[4] for row in rows], np.int64),
     )
     is_crowd = np.array([row[3] for row in rows], bool)
     store = ENCODER.typestore
     raw = bytes(store.serialize_cdr(ENCODER.encode_detections(boxes, HEADER, is_crowd=is_crowd), DETECTIONS))
     message = store.deserialize_cdr(raw, DETECTIONS)
     back = read_detections(message, CITYSCAPES_THINGS_8)
-    for name in ('boxes_xyxy', 'class_ids', 'scores'):
+    for name in ('boxes_xyxy', 'class_ids', 'scores', 'ids'):
         np.testing.assert_array_equal(getattr(back, name), getattr(boxes, name))
     np.testing.assert_array_equal(read_is_crowd(message), is_crowd)
 
@@ -71,11 +72,62 @@ def test_unusable_boxes_are_refused() -> None:
         read_detections(message, CITYSCAPES_THINGS_8)
 
 
+def numbered(texts: list[str]) -> tuple[list[int], list[bool]]:
+    """Numbers of instances, and which are crowds, of boxes with these ids."""
+    boxes = Detections(
+        np.zeros((len(texts), 4), np.float32), np.zeros(len(texts), np.int64), np.zeros(len(texts), np.float32)
+    )
+    message = ENCODER.encode_detections(boxes, HEADER)
+    for detection, text in zip(message.detections, texts, strict=True):
+        detection.id = text
+    return read_detections(message, CITYSCAPES_THINGS_8).ids.tolist(), read_is_crowd(message).tolist()
+
+
+@pytest.mark.parametrize(
+    ('texts', 'ids'),
+    [
+        (['7', '3'], [7, 3]),
+        (['', '', ''], [1, 2, 3]),  # a detector that tracks nothing
+        (['2', '', 'crowd'], [2, 1, 3]),
+        (['crowd 2', 'car_17', '1'], [2, 3, 1]),
+        (['5', '5', '05', '5'], [5, 1, 2, 3]),
+        (['0', '65535', '65536', '-1', '1.0', ' 4', '٣', '9' * 5000], [1, 65535, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_an_id_is_the_number_of_an_instance(texts: list[str], ids: list[int]) -> None:
+    assert numbered(texts) == (ids, [text.startswith('crowd') for text in texts])
+
+
+IDS = st.integers(-1, 12).map(str) | st.integers(1, 5).map('crowd {}'.format) | st.text()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(IDS, max_size=9))
+def test_ids_of_any_text_are_different_numbers(texts: list[str]) -> None:
+    ids, _ = numbered(texts)
+    assert len(set(ids)) == len(texts)
+    assert all(1 <= number <= MAX_INSTANCE for number in ids)
+    plain = [text.removeprefix('crowd ') for text in texts]
+    for place, (text, number) in enumerate(zip(plain, ids, strict=True)):
+        is_number = text.isascii() and text.isdigit() and 0 < int(text) <= MAX_INSTANCE
+        if is_number and int(text) not in ids[:place]:
+            assert number == int(text)
+
+
 def test_images_come_back() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    for image, encoding in ((rgb, 'rgb8'), (rgb[..., 0], 'mono8'), (rgb[:, ::-1], 'rgb8')):
+    numbers = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1900
+    images = [(rgb, 'rgb8'), (rgb[..., 0], 'mono8'), (rgb[:, ::-1], 'rgb8'), (numbers, '16UC1')]
+    images += [(numbers[::2][:1, 1::2], '16UC1'), (numbers.astype('>u2'), '16UC1')]
+    for image, encoding in images:
         message = ENCODER.encode_image(image, encoding, HEADER)
-        np.testing.assert_array_equal(view_image(message), image)
+        assert message.step * message.height == len(message.data) == image.nbytes
+        back = view_image(message)
+        np.testing.assert_array_equal(back, image)
+        assert back.dtype == (np.uint16 if encoding == '16UC1' else np.uint8)
+        if encoding == '16UC1':
+            np.testing.assert_array_equal(decode_instances(message), image)
+    message = ENCODER.encode_image(rgb, 'rgb8', HEADER)
     message.encoding = 'bgr8'
     with pytest.raises(DatasetError, match='bgr8'):
         view_image(message)

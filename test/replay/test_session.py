@@ -26,7 +26,8 @@ from sembox_ros.replay.drive import DriveFrame, write_drive
 from sembox_ros.replay.media import VideoReader, read_image
 from sembox_ros.replay.report import load_report
 from sembox_ros.replay.scene_messages import COMPRESSED_IMAGE, read_detections, view_image
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 
 LOW = DetectionConfig(score_threshold=0.0, max_detections=20)  # random weights find little
 
@@ -76,7 +77,11 @@ def test_the_bag_of_outputs_has_the_headers_of_the_input(bag: Path, predictor: P
     for entry in read_bag(tmp_path / 'out' / 'bag'):
         seen.setdefault(entry.topic, []).append(entry)
     stamps = [FIRST_NS + i * STEP_NS for i in range(11)]
-    for topic in ('segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections'):
+    published = (
+        'segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections',
+        'panoptic/instances',
+    )  # fmt: skip
+    for topic in published:
         entries = seen.pop(f'/{topic}')
         assert [e.stamp_ns for e in entries] == [e.received_ns for e in entries] == stamps, topic
         assert {e.message.header.frame_id for e in entries} == {'camera'}

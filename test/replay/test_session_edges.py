@@ -14,7 +14,8 @@ from sembox_ros.replay import offline
 from sembox_ros.replay.grading import MOST_REASONS, ReplayGrader
 from sembox_ros.replay.media import VideoReader
 from sembox_ros.replay.parts import FrameRecord, video_names
-from sembox_ros.replay.session import ReplayOptions, open_input, replay_bag
+from sembox_ros.replay.session import ReplayOptions, replay_bag
+from sembox_ros.replay.source import open_input
 
 SECOND_NS = 10**9
 

@@ -17,11 +17,12 @@ from sembox_ros.replay.bag_writer import BagWriter
 from sembox_ros.replay.bags import BagMessage
 from sembox_ros.replay.live_session import read_truth
 from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, LABEL_INFO, MessageEncoder
-from sembox_ros.replay.session import find_truth, open_input
+from sembox_ros.replay.source import find_truth, open_input
 from sembox_ros.replay.truth import BagTruth, DatasetTruth, read_stamps, stamp_in_name
 from sembox_ros.types import Detections
 
 MASK, BOXES = '/ground_truth/segmentation/mask', '/ground_truth/detections'
+INSTANCES = '/ground_truth/panoptic/instances'
 DEFAULT = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
 ENCODER = MessageEncoder()
 PETS = LabelSet('pets', ('cat', 'dog'), ((1, 1, 1), (2, 2, 2)), (True, True))
@@ -29,7 +30,7 @@ PETS = LabelSet('pets', ('cat', 'dog'), ((1, 1, 1), (2, 2, 2)), (True, True))
 
 @pytest.fixture
 def truth(tmp_path: Path) -> BagTruth:
-    return BagTruth({MASK: '', BOXES: ''}, DEFAULT, tmp_path)
+    return BagTruth({MASK: '', BOXES: '', INSTANCES: ''}, DEFAULT, tmp_path)
 
 
 def entry(topic: str, message: object, stamp_ns: int | None = 5) -> BagMessage:
@@ -38,6 +39,10 @@ def entry(topic: str, message: object, stamp_ns: int | None = 5) -> BagMessage:
 
 def mask_entry(mask: np.ndarray, stamp_ns: int = 5) -> BagMessage:
     return entry(MASK, ENCODER.encode_image(mask, 'mono8', ENCODER.make_header(stamp_ns, '')), stamp_ns)
+
+
+def instances_entry(numbers: np.ndarray, stamp_ns: int = 5) -> BagMessage:
+    return entry(INSTANCES, ENCODER.encode_image(numbers, '16UC1', ENCODER.make_header(stamp_ns, '')), stamp_ns)
 
 
 def boxes_message(*class_ids: str, crowd: int | None = None) -> object:
@@ -71,6 +76,41 @@ def test_masks_and_boxes_come_back_as_they_were(truth: BagTruth):
     assert truth.find('', 6) is None
     assert truth.find('left', 5) is None
     assert truth.unusable == {}
+
+
+def test_instances_are_places_of_their_boxes(truth: BagTruth):
+    message = boxes_message('3', '3', '3', crowd=1)
+    for detection, text in zip(message.detections, ('900', 'crowd 7', ''), strict=True):
+        detection.id = text
+    truth.add(instances_entry(np.array([[900, 7, 0], [1, 1, 900]], np.uint16)))
+    assert truth.find('', 5) is None  # whose they are is not known yet
+    truth.add(entry(BOXES, message))
+    found = truth.find('', 5)
+    np.testing.assert_array_equal(found.instances, [[1, 2, 0], [3, 3, 1]])
+    assert found.instances.dtype == np.uint16
+    assert found.is_crowd.tolist() == [False, True, False]
+    assert truth.unusable == {}
+
+
+def test_instances_without_boxes_are_counted_once(truth: BagTruth):
+    for stamp_ns in (5, 6):
+        truth.add(entry(BOXES, boxes_message('3', '3'), stamp_ns))
+        truth.add(instances_entry(np.array([[1, 2, 3]], np.uint16), stamp_ns))
+        for _ in range(2):
+            found = truth.find('', stamp_ns)
+            assert found.instances is None
+            assert len(found.boxes_xyxy) == 2
+    assert truth.unusable == {f'{INSTANCES}: instances: expected ids of the boxes with this stamp, got others': 2}
+
+
+def test_classes_that_have_boxes_are_things_where_a_bag_brings_its_own(truth: BagTruth):
+    own = LabelSet('own', ('lawn', 'dog'), ((1, 1, 1), (2, 2, 2)), (False, False))
+    truth.add(entry('/ground_truth/segmentation/label_info', info_message(own)))
+    truth.add(mask_entry(np.zeros((2, 3), np.uint8)))
+    truth.add(entry(f'{BOXES}/label_info', info_message(PETS)))
+    truth.add(entry(BOXES, boxes_message('dog')))
+    assert truth.labels.semantic.is_thing == (False, True)
+    assert truth.labels.thing_links == {PETS.names.index('dog'): 1}
 
 
 def test_the_first_message_of_a_stamp_counts(truth: BagTruth):
@@ -125,13 +165,16 @@ def write_truth_bag(path: Path, *, names: str, late: bool = False) -> Path:
             writer.write('/gt/mask', IMAGE, frame.stamp_ns, mask)
             boxes = boxes_message(names)
             boxes.header = header
+            boxes.detections[0].id = '7'
             writer.write('/gt/boxes', DETECTIONS, frame.stamp_ns, boxes)
+            instances = writer.encoder.encode_image(frame.instances, '16UC1', header)
+            writer.write('/gt/cars', IMAGE, frame.stamp_ns, instances)
         if late:
             writer.write(*info[:2], FIRST_NS + 10**10, info[2])
     return path / 'bag'
 
 
-TOPICS = ('/gt/mask', '/gt/boxes')
+TOPICS = ('/gt/mask', '/gt/boxes', '/gt/cars')
 
 
 @pytest.mark.parametrize('late', [False, True])
@@ -145,6 +188,7 @@ def test_label_info_counts_wherever_it_is_in_the_bag(tmp_path: Path, name, late)
     assert truth.labels.semantic is CITYSCAPES_19
     found = truth.find('', FIRST_NS)
     assert [truth.labels.detection.names[i] for i in found.class_ids] == ['rider']
+    np.testing.assert_array_equal(found.instances, next(frames(1)).instances == 7)
 
 
 def test_topics_of_truth_are_checked(tmp_path: Path):
@@ -168,12 +212,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_images_of_a_dataset_are_found_by_their_stamps(root: Path):
-    truth = DatasetTruth(Cityscapes(root=root, split='val'), 'cityscapes sample', tolerance_ns=40_000_000)
+    dataset = Cityscapes(root=root, split='val', with_instances=True)
+    truth = DatasetTruth(dataset, 'cityscapes sample', tolerance_ns=40_000_000)
     for stamp_ns, index in ((0, 0), (39_000_000, 0), (-40_000_000, 0), (61_000_000, 1), (240_000_000, 2)):
         found = truth.find('any', FIRST_NS + stamp_ns)
         assert found.image_id == f'front_1700000000_{index}00000000'
         assert (found.semantic == 0).all()
         assert found.boxes_xyxy.shape == (0, 4)
+        assert not found.instances.any()
     for stamp_ns in (-FIRST_NS, -40_000_001, 50_000_000, 240_000_001):
         assert truth.find('', FIRST_NS + stamp_ns) is None
     assert truth.labels.semantic is not None

@@ -76,22 +76,21 @@ def test_all_four_parts_are_there():
 @pytest.mark.parametrize('without', ['truth_labels', 'both'])
 def test_without_ground_truth_image_and_prediction_stand_alone(without: str):
     frame = dict(example_frame(0))
-    frame |= {'truth_labels': None} if without == 'truth_labels' else {'truth_semantic': None, 'truth_boxes': None}
+    frame |= {'truth_labels': None} if without == 'truth_labels' else {'truth_scene': Scene((512, 1024))}
     image, prediction = panels(render_worst(**frame), (356, 711), 1)
     assert np.abs(image - prediction).max() > 50
 
 
-@pytest.mark.parametrize('missing', ['truth_semantic', 'truth_boxes', 'pred mask', 'pred boxes', 'semantic labels'])
+@pytest.mark.parametrize('missing', ['truth mask', 'truth boxes', 'pred mask', 'pred boxes', 'semantic labels'])
 def test_any_part_may_be_missing(missing: str):
     frame = dict(example_frame(0))
-    if missing.startswith('pred'):
-        part = {'semantic': None} if 'mask' in missing else {'detections': None}
-        frame['pred_scene'] = dataclasses.replace(frame['pred_scene'], **part)
-    elif missing == 'semantic labels':
+    if missing == 'semantic labels':
         frame['labels'] = SceneLabels(None, LABELS.detection)
         frame['pred_scene'] = dataclasses.replace(frame['pred_scene'], semantic=None)
     else:
-        frame[missing] = None
+        side = f'{missing.split()[0]}_scene'
+        part = {'semantic': None} if 'mask' in missing else {'detections': None}
+        frame[side] = dataclasses.replace(frame[side], **part)
     assert len(panels(render_worst(**frame), (356, 711), 2)) == 4
 
 
@@ -102,6 +101,6 @@ def test_any_part_may_be_missing(missing: str):
 def test_images_of_any_size_fit(size_hw: tuple[int, int], cell_hw: tuple[int, int]):
     image = np.full((*size_hw, 3), 120, np.uint8)
     scene = Scene(size_hw, semantic=np.zeros(size_hw, np.uint8), detections=detections((0, 0, 1, 1, 0)))
-    picture = render_worst(image, scene, scene.semantic, scene.detections, LABELS, LABELS)
+    picture = render_worst(image, scene, scene, LABELS, LABELS)
     assert len(panels(picture, cell_hw, 2)) == 4
     assert (image == 120).all()
