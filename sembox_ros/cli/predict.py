@@ -1,4 +1,4 @@
-"""`python -m sembox_ros predict`: masks, overlays and boxes for images, folders and videos. Needs no ROS."""
+"""`python -m sembox_ros predict`: masks, instances, boxes and overlays for images, folders, videos. Needs no ROS."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from sembox_ros.cli.common import (
     load_predictor,
     run_command,
 )
-from sembox_ros.draw import draw_overlay
+from sembox_ros.draw import colorize_panoptic, draw_overlay
 from sembox_ros.errors import InputError
-from sembox_ros.inference.predictor import Predictor
+from sembox_ros.inference.predictor import OUTPUTS, Predictor
 from sembox_ros.labels import LabelSet
+from sembox_ros.panoptic import INSTANCES
 from sembox_ros.replay.media import (
     VideoReader,
     VideoWriter,
@@ -32,10 +33,10 @@ from sembox_ros.replay.media import (
     unique_names,
     write_image,
 )
-from sembox_ros.types import Detections, Scene
+from sembox_ros.types import Detections, Scene, Segments
 
 OPTIONS = (
-    *PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections',
+    *PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'fusion',
     'overlay_alpha',
 )  # fmt: skip
 
@@ -60,23 +61,37 @@ def plan_names(paths: list[Path]) -> list[tuple[Path, str]]:
 
 
 def detections_json(detections: Detections, labels: LabelSet) -> list[dict[str, Any]]:
-    """Boxes as JSON-ready records: class id, class name, score, box_xyxy in pixels."""
+    """Boxes as JSON-ready records: id (in the image of instances), class id, class name, score, box_xyxy in pixels."""
+    rows = zip(detections.ids, detections.class_ids, detections.scores, detections.boxes_xyxy, strict=True)
+    return [{'id': int(number), **_record(labels, *row)} for number, *row in rows]
+
+
+def segments_json(segments: Segments, labels: LabelSet) -> list[dict[str, Any]]:
+    """Segments as JSON-ready records: instance (0: stuff), class id, class name, score, box_xyxy and area in pixels."""
+    rows = zip(
+        segments.ids, segments.areas, segments.class_ids, segments.scores, segments.boxes_xyxy, strict=True
+    )
     return [
-        {
-            'class_id': int(class_id),
-            'class_name': labels.names[class_id],
-            'score': round(float(score), 5),
-            'box_xyxy': [round(float(v), 2) for v in box],
-        }
-        for box, class_id, score in zip(detections.boxes_xyxy, detections.class_ids, detections.scores, strict=True)
+        {'instance': int(number) % INSTANCES, **_record(labels, *row), 'area': int(area)}
+        for number, area, *row in rows
     ]
 
 
+def _record(labels: LabelSet, class_id: int, score: float, box_xyxy: np.ndarray) -> dict[str, Any]:
+    return {
+        'class_id': int(class_id),
+        'class_name': labels.names[class_id],
+        'score': round(float(score), 5),
+        'box_xyxy': [round(float(v), 2) for v in box_xyxy],
+    }
+
+
 class Results:
-    """Writes masks, overlays and the list of boxes as they come.
+    """Writes masks, instances, overlays and the list of boxes as they come.
 
     Args:
-        out: folder; gets mask/, overlay/ and detections.json.
+        out: folder; gets mask/, overlay/ and detections.json, and where the network's boxes and masks share classes
+            also instances/ (16 bit, ids of the boxes) and panoptic/ (for people).
         predictor: whose scenes are written.
         options: parsed command line.
     """
@@ -87,19 +102,19 @@ class Results:
         self.records: list[dict[str, Any]] = []
 
     def image(self, file: Path, name: str) -> None:
-        """Predict one image file and write mask/NAME.png and overlay/NAME.jpg.
+        """Predict one image file and write mask/NAME.png, overlay/NAME.jpg and so on.
 
         Raises:
             InputError: unreadable image, or a result that cannot be written.
         """
         image = read_image(file)
         scene, overlay = self._predict(image)
-        self._write_mask(name, scene)
+        self._write_planes(name, scene)
         write_image(self._out / 'overlay' / f'{name}.jpg', overlay)
         self._remember(file, name, scene, frame=None)
 
     def video(self, file: Path, name: str) -> None:
-        """Predict every frame of a video and write mask/NAME/000000.png ... and overlay/NAME.mp4.
+        """Predict every frame of a video and write mask/NAME/000000.png ..., overlay/NAME.mp4 and so on.
 
         Raises:
             InputError: unreadable video; what came before the damage is kept.
@@ -109,7 +124,7 @@ class Results:
         with VideoWriter(self._out / 'overlay' / f'{name}.mp4', reader.rate_hz) as writer:
             for number, frame in enumerate(_closing(frames)):
                 scene, overlay = self._predict(frame)
-                self._write_mask(f'{name}/{number:06d}', scene)
+                self._write_planes(f'{name}/{number:06d}', scene)
                 writer.write(overlay)
                 self._remember(file, name, scene, frame=number)
 
@@ -130,12 +145,16 @@ class Results:
         (self._out / 'detections.json').write_text(text)
 
     def _predict(self, image: np.ndarray) -> tuple[Scene, np.ndarray]:
-        [scene] = self._predictor.predict([image], detection=self._detection, outputs=('semantic', 'detections'))
+        [scene] = self._predictor.predict([image], detection=self._detection, outputs=OUTPUTS - {'confidence'})
         return scene, draw_overlay(image, scene, self._predictor.labels, alpha=self._alpha)
 
-    def _write_mask(self, name: str, scene: Scene) -> None:
+    def _write_planes(self, name: str, scene: Scene) -> None:
         if scene.semantic is not None:  # a network that only detects has none
             write_image(self._out / 'mask' / f'{name}.png', scene.semantic)
+        if scene.instances is not None:
+            write_image(self._out / 'instances' / f'{name}.png', scene.instances)
+            color = colorize_panoptic(scene, self._predictor.labels)
+            write_image(self._out / 'panoptic' / f'{name}.png', color)
 
     def _remember(self, file: Path, name: str, scene: Scene, frame: int | None) -> None:
         assert scene.detections is not None
@@ -143,8 +162,12 @@ class Results:
         if frame is not None:
             record['frame'] = frame
         height, width = scene.size_hw
-        boxes = detections_json(scene.detections, self._predictor.labels.detection)
-        self.records.append({**record, 'height': height, 'width': width, 'detections': boxes})
+        labels = self._predictor.labels
+        boxes = detections_json(scene.detections, labels.detection)
+        record |= {'height': height, 'width': width, 'detections': boxes}
+        if scene.segments is not None and labels.semantic is not None:
+            record['segments'] = segments_json(scene.segments, labels.semantic)
+        self.records.append(record)
 
 
 def _closing(frames: tqdm[np.ndarray]) -> Iterator[np.ndarray]:

@@ -77,7 +77,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) rgb uint8; the suffix chooses the format.
+    """Write (H, W) uint8 or, as PNG, uint16, or (H, W, 3) rgb uint8; the suffix chooses the format.
 
     Raises:
         InputError: the file cannot be written.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -45,6 +46,10 @@ def test_predict_writes_masks_overlays_and_boxes(media: Path, tmp_path: Path, ti
         mask = read_image(out / 'mask' / f'{name}.png')
         assert mask.shape[:2] == shape
         assert mask.max() < len(CITYSCAPES_19)
+        instances = cv2.imread(str(out / 'instances' / f'{name}.png'), cv2.IMREAD_UNCHANGED)
+        assert instances.dtype == np.uint16
+        assert instances.shape == shape
+        assert read_image(out / 'panoptic' / f'{name}.png').shape == (*shape, 3)
     assert read_image(out / 'overlay' / 'sub' / 'b.jpg').shape == (33, 21, 3)
     assert len(list(VideoReader(out / 'overlay' / 'film.mp4'))) == 3
     report = json.loads((out / 'detections.json').read_text())
@@ -53,7 +58,9 @@ def test_predict_writes_masks_overlays_and_boxes(media: Path, tmp_path: Path, ti
         ('a', None), ('film', 0), ('film', 1), ('film', 2), ('sub/b', None),
     ]  # fmt: skip
     for record in report['images']:
-        assert len(record['detections']) == 3
+        assert [box['id'] for box in record['detections']] == [1, 2, 3]
+        assert sum(segment['area'] for segment in record['segments']) <= record['width'] * record['height']
+        assert {s['class_name'] for s in record['segments'] if not s['instance']} <= set(report['semantic_classes'])
         for box in record['detections']:
             x0, y0, x1, y1 = box['box_xyxy']
             assert 0 <= x0 <= x1 <= record['width']
