@@ -46,7 +46,7 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network as an exported file for any batch and canvas, a copy of the one that engines have in the cache."""
+    """The tiny network as an exported file for any batch and canvas: a copy of what engines find in the cache."""
     path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
     shutil.copy(find_graph(load_checkpoint(tiny_checkpoint_path)), path)
     return path

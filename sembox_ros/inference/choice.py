@@ -54,7 +54,7 @@ class Candidate:
         milliseconds: median of one image on the checkpoint's canvas.
         pixel_shift: mean share of a pixel's probability that differs from the reference, 0..1.
         score_shift: largest difference of a score, 0..1.
-        mask_shift: mean over the most confident cells of one minus the overlap (soft IoU) with the reference's mask, 0..1.
+        mask_shift: one minus the soft IoU with the reference's masks, mean of the most confident cells, 0..1.
         problem: why it cannot be taken, or empty.
     """
 
@@ -162,7 +162,8 @@ def _run(engine: Engine, batch: Tensor) -> NetworkOutput:
 def _compare(candidate: Candidate, output: NetworkOutput, reference: NetworkOutput, grids: Grids | None) -> Candidate:
     """The candidate with its differences from the reference; `grids` are an instance head's, on the probe's canvas."""
     pairs = ((output.class_logits, reference.class_logits), (output.category_logits, reference.category_logits))
-    moved = [(ours.sigmoid() - wanted.sigmoid()).abs().max() for ours, wanted in pairs if None not in (ours, wanted)]
+    both = [(ours, wanted) for ours, wanted in pairs if ours is not None and wanted is not None]
+    moved = [(ours.sigmoid() - wanted.sigmoid()).abs().max() for ours, wanted in both]
     scores = float(torch.stack(moved).max()) if moved else 0.0
     pixels = 0.0
     if output.semantic_logits is not None and reference.semantic_logits is not None:
