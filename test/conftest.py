@@ -8,8 +8,9 @@ import sembox_ros  # noqa: F401
 # isort: split
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from random_networks import calibrate_norms
@@ -50,3 +51,16 @@ def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
     shutil.copy(find_graph(load_checkpoint(tiny_checkpoint_path)), path)
     return path
+
+
+@pytest.fixture
+def numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays inside the test's process write report.json, checked as ever, and no page, which takes seconds to draw."""
+    from sembox_ros.replay import session
+    from sembox_ros.replay.report import JSON_NAME, write_json
+    from sembox_ros.replay.report_schema import check_report
+
+    def write_numbers(report: Mapping[str, Any], folder: Path) -> None:
+        write_json(check_report(report, JSON_NAME), folder / JSON_NAME)
+
+    monkeypatch.setattr(session, 'write_report', write_numbers)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import ForkedProcess
 
 from sembox_ros.cli.streets import FIRST_STAMP_NS
 from sembox_ros.data.streets import render_sequence
@@ -18,16 +17,12 @@ from sembox_ros.replay.scene_messages import view_image
 
 
 def run_demo(tmp_path: Path, checkpoint: Path, *args: str) -> tuple[str, dict]:
-    out = tmp_path / 'demo'
-    result = subprocess.run(
-        [
-            sys.executable, '-m', 'sembox_ros', 'demo', '--out', str(out), '--checkpoint', str(checkpoint),
-            '--engine', 'torch', *args,
-        ],
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout, load_report(out / 'report')
+    out, log = tmp_path / 'demo', tmp_path / 'log'
+    given = ['demo', '--out', str(out), '--checkpoint', str(checkpoint), '--engine', 'torch', *args]
+    status = ForkedProcess('sembox_ros', given, log).wait(200)
+    printed = log.read_text()
+    assert status == 0, printed
+    return printed, load_report(out / 'report')
 
 
 def test_the_street_travels_through_the_node(tmp_path: Path, tiny_checkpoint_path: Path):

@@ -108,11 +108,13 @@ def test_a_wrong_option_is_one_line(replay, drive: Path, tmp_path: Path, args, e
     assert expected in errors[0]
 
 
+@pytest.mark.usefixtures('numbers_alone')
 def test_a_mistyped_option_does_not_take_the_folder(replay, drive: Path, tmp_path: Path):
     assert replay(drive, '--out', tmp_path / 'out', '--truth-topic', '/nowhere')[0] == 1
     assert replay(drive, '--out', tmp_path / 'out')[0] == 0
 
 
+@pytest.mark.usefixtures('numbers_alone')
 def test_bags_of_a_folder_share_a_summary(replay, drive: Path, tmp_path: Path):
     folder, out = tmp_path / 'drives', tmp_path / 'out'
     for name in ('monday', 'tuesday'):
@@ -132,6 +134,7 @@ def test_bags_of_a_folder_share_a_summary(replay, drive: Path, tmp_path: Path):
     assert printed.count('kept') >= 2
 
 
+@pytest.mark.usefixtures('numbers_alone')
 def test_a_dataset_may_be_the_truth(replay, tmp_path: Path):
     label = np.full((96, 192), ROAD, np.uint8)
     label[:48] = SKY

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import pytest
-
-from sembox_ros.replay import session
-from sembox_ros.replay.report import JSON_NAME, write_json
-from sembox_ros.replay.report_schema import check_report
 
 
 @pytest.fixture
@@ -19,11 +11,6 @@ def with_page() -> None:
 
 
 @pytest.fixture(autouse=True)
-def numbers_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays inside the test's process write report.json, checked as ever, and no page."""
-
-    def write_numbers(report: Mapping[str, Any], folder: Path) -> None:
-        write_json(check_report(report, JSON_NAME), folder / JSON_NAME)
-
+def pages_where_asked_for(request: pytest.FixtureRequest) -> None:
     if 'with_page' not in request.fixturenames:
-        monkeypatch.setattr(session, 'write_report', write_numbers)
+        request.getfixturevalue('numbers_alone')

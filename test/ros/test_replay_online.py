@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from drives import FIRST_NS, STEP_NS, write
+from forked import ForkedProcess
 
 from sembox_ros.replay.bags import read_bag
 
 
-def replay(bag: Path, out: Path, checkpoint: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, '-m', 'sembox_ros', 'replay', str(bag), '--online', '--out', str(out)]
-    command += ['--checkpoint', str(checkpoint), '--device', 'cpu', '--engine', 'torch']
-    command += ['--score-threshold', '0.01', '--max-detections', '5', *args]
-    return subprocess.run(command, text=True, capture_output=True, timeout=240)
+def replay(bag: Path, out: Path, checkpoint: Path, log: Path) -> int:
+    given = ['replay', str(bag), '--online', '--out', str(out), '--checkpoint', str(checkpoint), '--device', 'cpu']
+    given += ['--engine', 'torch', '--score-threshold', '0.01', '--max-detections', '5']
+    return ForkedProcess('sembox_ros', given, log).wait(240)
 
 
 def test_what_the_node_publishes_is_graded(tmp_path: Path, tiny_checkpoint_path: Path):
     bag, out = write(tmp_path / 'drive', 15, size_hw=(128, 256)), tmp_path / 'out'
-    done = replay(bag, out, tiny_checkpoint_path)
-    assert done.returncode == 0, done.stderr
-    assert 'Traceback' not in done.stderr
+    log = tmp_path / 'log'
+    status, printed = replay(bag, out, tiny_checkpoint_path, log), log.read_text()
+    assert status == 0, printed
+    assert 'Traceback' not in printed
     report = json.loads((out / 'report.json').read_text())
     online, accuracy = report['online'], report['accuracy']
     assert (report['mode'], report['partial'], report['outputs_sha256']) == ('online', None, None)
@@ -36,12 +35,11 @@ def test_what_the_node_publishes_is_graded(tmp_path: Path, tiny_checkpoint_path:
     stamps = [entry.stamp_ns for entry in read_bag(out / 'bag', ['/segmentation/mask'])]
     assert len(stamps) == online['answered']
     assert set(stamps) <= {FIRST_NS + i * STEP_NS for i in range(15)}
-    assert f'played 15, answered {online["answered"]}' in done.stdout
+    assert f'played 15, answered {online["answered"]}' in printed
     assert (out / 'report.html').is_file()
     assert not (out / 'parts').exists()
 
-    again = replay(bag, out, tiny_checkpoint_path)
-    assert again.returncode == 1
-    [line] = [line for line in again.stderr.splitlines() if line.startswith('replay: ')]
+    assert replay(bag, out, tiny_checkpoint_path, tmp_path / 'again') == 1
+    [line] = [line for line in (tmp_path / 'again').read_text().splitlines() if line.startswith('replay: ')]
     assert '--overwrite replaces it' in line
     assert json.loads((out / 'report.json').read_text()) == report
