@@ -55,7 +55,7 @@ def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays inside the test's process write report.json, checked as ever, and no page, which takes seconds to draw."""
+    """Replays inside the test's process write report.json, checked as ever, but no page, which takes seconds."""
     from sembox_ros.replay import session
     from sembox_ros.replay.report import JSON_NAME, write_json
     from sembox_ros.replay.report_schema import check_report
