@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sembox_ros.ops import nms
-from sembox_ros.ops.nms import CANDIDATES, select_boxes, top_candidates
+from sembox_ros.ops.nms import CANDIDATES, matrix_nms, select_boxes, top_candidates
 
 # Three boxes in a row: the first two overlap by 9/11 (IoU 0.818), the third lies elsewhere.
 BOXES = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
@@ -110,3 +112,55 @@ def test_half_precision_logits_give_float_scores() -> None:
     scores = top_candidates(torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16), 0.0)[2]
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, torch.sigmoid(torch.tensor([1.0, -1.0])))
+
+
+def decayed_by_the_book(masks: torch.Tensor, class_ids: list[int], scores: list[float], sigma: float) -> list[float]:
+    """Equations 4 and 5 of the paper in loops."""
+
+    def iou(i: int, j: int) -> float:
+        union = float((masks[i] | masks[j]).sum())
+        return float((masks[i] & masks[j]).sum()) / union if class_ids[i] == class_ids[j] else 0.0
+
+    def f(overlap: float) -> float:
+        return math.exp(-sigma * overlap**2)
+
+    result = []
+    for j, score in enumerate(scores):
+        decays = [f(iou(i, j)) / f(max((iou(k, i) for k in range(i)), default=0.0)) for i in range(j)]
+        result.append(score * min(decays, default=1.0))
+    return result
+
+
+def test_matrix_nms_lets_copies_decay_and_spares_neighbours_and_other_classes() -> None:
+    masks = torch.zeros(4, 100, dtype=torch.bool)
+    masks[0, :40] = masks[1, :40] = masks[2, :40] = True  # 1 is a copy of 0, 2 one of another class
+    masks[3, 40:60] = True
+    scores = matrix_nms(masks, torch.tensor([5, 5, 6, 5]), torch.tensor([0.9, 0.8, 0.7, 0.6]), sigma=2.0)
+    assert scores.tolist() == pytest.approx([0.9, 0.8 * math.exp(-2), 0.7, 0.6])
+
+
+def test_a_copy_of_a_copy_decays_by_the_first_alone() -> None:
+    masks = torch.zeros(3, 90, dtype=torch.bool)
+    masks[0, :30], masks[1, 10:40], masks[2, 20:50] = True, True, True  # overlaps 1/2, 1/5; 2 meets 1 by 1/2
+    scores = matrix_nms(masks, torch.zeros(3, dtype=torch.long), torch.full((3,), 0.5), sigma=2.0)
+    # Against 1, which is itself half a copy of 0: f(1/2) / f(1/2) = 1. Against 0: f(1/5).
+    assert scores.tolist() == pytest.approx([0.5, 0.5 * math.exp(-2 / 4), 0.5 * math.exp(-2 / 25)])
+
+
+def test_matrix_nms_of_nothing() -> None:
+    none = matrix_nms(torch.zeros(0, 9, dtype=torch.bool), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+    assert none.shape == (0,)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 8), sigma=st.sampled_from([0.5, 2.0]))
+def test_matrix_nms_is_the_papers(seed: int, count: int, sigma: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(count, 30, generator=generator) < 0.4
+    masks[:, 0] = True
+    class_ids = torch.randint(0, 2, (count,), generator=generator)
+    scores = torch.rand(count, generator=generator).sort(descending=True).values
+    found = matrix_nms(masks, class_ids, scores, sigma=sigma)
+    wanted = decayed_by_the_book(masks, class_ids.tolist(), scores.tolist(), sigma)
+    assert found.tolist() == pytest.approx(wanted, rel=1e-5)
+    assert (found <= scores + 1e-6).all()
