@@ -99,8 +99,11 @@ class Detections:
 
     def above(self, score_threshold: float) -> Detections:
         """Those with at least this score."""
-        keep = self.scores >= score_threshold
-        return Detections(self.boxes_xyxy[keep], self.class_ids[keep], self.scores[keep], self.ids[keep])
+        return self.only(self.scores >= score_threshold)
+
+    def only(self, rows: np.ndarray) -> Detections:
+        """Those of the rows, (N,) bool or their numbers, under the ids that they have."""
+        return Detections(self.boxes_xyxy[rows], self.class_ids[rows], self.scores[rows], self.ids[rows])
 
     @classmethod
     def empty(cls) -> Detections:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 
-from sembox_ros.draw import colorize, draw_boxes, draw_legend, draw_overlay
+from sembox_ros.draw import colorize, colorize_panoptic, draw_boxes, draw_legend, draw_overlay, instance_colors
+from sembox_ros.errors import InputError
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, LABEL_SETS, LabelSet, SceneLabels
 from sembox_ros.types import Detections, Scene
 
@@ -126,3 +130,90 @@ def test_ground_truth_is_drawn_without_scores() -> None:
     scored = draw_boxes(grey(), found, COCO_90)
     assert (image[41:] == scored[41:]).all()  # the same box
     assert (image[:40] != 100).any(axis=2).sum() < (scored[:40] != 100).any(axis=2).sum()  # below a shorter text
+
+
+CAR, ROAD, PERSON = (CITYSCAPES_19.names.index(name) for name in ('car', 'road', 'person'))
+
+
+def panoptic_scene(*, ids: list[int] | None = None) -> Scene:
+    """Two cars that touch, a car that no box found, all on a road."""
+    semantic, instances = np.full((120, 160), ROAD, np.uint8), np.zeros((120, 160), np.uint16)
+    numbers = [1, 2] if ids is None else ids
+    for x, number in ((20, numbers[0]), (50, numbers[1]), (120, 0)):
+        semantic[60:90, x : x + 30], instances[60:90, x : x + 30] = CAR, number
+    found = boxes((20, 60, 50, 90), (50, 60, 80, 90))
+    found = Detections(found.boxes_xyxy, found.class_ids, found.scores, np.array(numbers, np.int64))
+    return Scene((120, 160), semantic=semantic, instances=instances, detections=found)
+
+
+def test_panoptic_colours_tell_instances_apart_and_leave_void_black() -> None:
+    picture = colorize_panoptic(panoptic_scene(), LABELS)
+    assert picture.shape == (120, 160, 3)
+    assert picture.dtype == np.uint8
+    assert (picture[:60] == CITYSCAPES_19.palette[ROAD]).all()
+    first, second = picture[75, 35].tolist(), picture[75, 65].tolist()
+    assert np.abs(np.array(first) - np.array(second)).sum() > 40
+    assert (picture[62:88, 22:48] == first).all()
+    assert (picture[60:90, 49:51] == 255).all()  # the border between them
+    assert (picture[60:90, 20] == 255).all()
+    assert (picture[60:90, 120:150] == 0).all()
+
+
+def test_tones_belong_to_ids() -> None:
+    swapped = colorize_panoptic(panoptic_scene(ids=[2, 1]), LABELS)
+    picture = colorize_panoptic(panoptic_scene(), LABELS)
+    assert (picture[75, 35] == swapped[75, 65]).all()
+    assert (picture[75, 65] == swapped[75, 35]).all()
+    high = colorize_panoptic(panoptic_scene(ids=[65535, 300]), LABELS)
+    assert (high[75, 35] != high[75, 65]).any()
+    many = boxes(*[(0, 0, 1, 1)] * 40)
+    tones = instance_colors(many, LABELS)
+    assert len(set(tones)) == 40
+    near = [np.abs(np.array(a) - np.array(b)).sum() for a, b in itertools.pairwise(tones)]
+    assert min(near) > 30  # neighbours in number
+
+
+@pytest.mark.parametrize('missing', ['semantic', 'instances', 'detections'])
+def test_panoptic_colours_need_all_three(missing: str) -> None:
+    with pytest.raises(InputError, match='scene: expected semantic, instances and detections, got'):
+        colorize_panoptic(dataclasses.replace(panoptic_scene(), **{missing: None}), LABELS)
+
+
+def test_overlay_outlines_and_numbers_instances_instead_of_boxes() -> None:
+    scene = panoptic_scene()
+    image = grey()
+    picture = draw_overlay(image, scene, LABELS, alpha=0.5)
+    assert (image == 100).all()
+    tones = instance_colors(scene.detections, LABELS)
+    assert np.abs(picture[75, 35] - (0.5 * 100 + 0.5 * np.array(tones[0]))).max() <= 1
+    assert (picture[65:90, 49] == 255).all()
+    assert ((picture[40:60] == tones[0]).all(axis=2)).sum() > 50  # the patch of its label
+    assert not np.array_equal(picture, draw_overlay(image, panoptic_scene(ids=[1, 3]), LABELS, alpha=0.5))
+    # Without an image of classes, instances are drawn alone.
+    alone = draw_overlay(image, dataclasses.replace(scene, semantic=None), LABELS, alpha=0.5)
+    assert (alone[100:] == 100).all()
+    assert (alone[75, 35] == picture[75, 35]).all()
+
+
+def test_overlay_draws_the_boxes_that_got_no_pixels() -> None:
+    scene = panoptic_scene()
+    assert scene.instances is not None
+    scene.instances[scene.instances == 2] = 0
+    picture = draw_overlay(grey(), scene, LABELS, alpha=0.0)
+    assert np.abs(picture[80, 80] - np.array(COCO_90.palette[2])).max() < 40
+    assert (picture[65:89, 55:75] == 100).all()
+
+
+def test_instances_without_a_detection_are_passed_over_and_more_than_255_do_not_fail() -> None:
+    scene = panoptic_scene()
+    assert scene.detections is not None
+    left = dataclasses.replace(scene, detections=scene.detections.only(np.array([True, False])))
+    assert (colorize_panoptic(left, LABELS)[62:88, 53:77] == 0).all()
+    count = 300
+    found = Detections(
+        np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1)), np.full(count, 2), np.full(count, 0.5, np.float32)
+    )
+    instances = np.arange(count, dtype=np.uint16).reshape(15, 20) + np.uint16(1)
+    crowd = Scene((15, 20), semantic=np.full((15, 20), CAR, np.uint8), instances=instances, detections=found)
+    assert colorize_panoptic(crowd, LABELS).shape == (15, 20, 3)
+    assert draw_overlay(grey(15, 20), crowd, LABELS, alpha=0.5).shape == (15, 20, 3)
