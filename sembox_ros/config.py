@@ -225,6 +225,9 @@ class DetectionConfig(Checked):
 class NodeConfig(DetectionConfig):
     """Parameters of the node `sembox`; the one source of config/sembox_node.yaml and of the ROS descriptors."""
 
+    tracking: bool = option(
+        False, 'an object keeps its id from frame to frame; without, ids count from 1 in every frame', dynamic=True
+    )
     checkpoint: str = option('', 'checkpoint file (.safetensors); empty: the one that ships with the package')
     device: str = option('auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where there is one')
     engine: str = option(

@@ -92,8 +92,8 @@ def encode_detections(
         class_id_format: whether `hypothesis.class_id` is the decimal id or the class name.
 
     Returns:
-        One Detection2D with one result per box, in the given order; `pose` is the message's default and `id` is
-        empty, since nothing is tracked.
+        One Detection2D with one result per box, in the given order; `id` is the decimal number that the box's pixels
+        have in `panoptic/instances`, and `pose` the message's default.
 
     Raises:
         ConfigError: `class_id_format` is neither id nor name.
@@ -101,15 +101,17 @@ def encode_detections(
     """
     if class_id_format not in ('id', 'name'):
         raise ConfigError(f"class_id_format: expected 'id' or 'name', got {class_id_format!r}")
-    ids = detections.class_ids
-    if len(ids) and (ids.min() < 0 or ids.max() >= len(labels)):
+    class_ids = detections.class_ids
+    if len(class_ids) and (class_ids.min() < 0 or class_ids.max() >= len(labels)):
         raise InputError(
-            f"class_ids: expected 0..{len(labels) - 1} of label set '{labels.name}', got {ids.min()}..{ids.max()}"
+            f"class_ids: expected 0..{len(labels) - 1} of label set '{labels.name}', "
+            f'got {class_ids.min()}..{class_ids.max()}'
         )
     names = labels.names if class_id_format == 'name' else [str(i) for i in range(len(labels))]
     boxes = detections.boxes_xyxy.astype(np.float64)  # before the arithmetic: float32 halves lose what they carry
     centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    rows = zip(centers.tolist(), sizes.tolist(), ids.tolist(), detections.scores.tolist(), strict=True)
+    columns = (centers, sizes, class_ids, detections.scores, detections.ids)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     return Detection2DArray(
         header=header,
         detections=[
@@ -117,8 +119,9 @@ def encode_detections(
                 header=header,
                 results=[ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=names[class_id], score=score))],
                 bbox=BoundingBox2D(center=Pose2D(position=Point2D(x=x, y=y)), size_x=size_x, size_y=size_y),
+                id=str(number),
             )
-            for (x, y), (size_x, size_y), class_id, score in rows
+            for (x, y), (size_x, size_y), class_id, score, number in rows
         ],
     )
 

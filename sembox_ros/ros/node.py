@@ -1,4 +1,4 @@
-"""The lifecycle node `sembox`: images of one or several cameras in; masks, boxes and diagnostics out."""
+"""The lifecycle node `sembox`: images of one or several cameras in; panoptic scenes, boxes and diagnostics out."""
 
 from __future__ import annotations
 
@@ -207,7 +207,9 @@ class SemboxNode(LifecycleNode):
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            change_config(self.config, parameters, running=self._predictor is not None)
+            config = change_config(self.config, parameters, running=self._predictor is not None)
+            if self._predictor is not None:
+                self._predictor.choose_fusion(config)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from sembox_ros.config import NodeConfig
-from sembox_ros.draw import colorize, draw_overlay
+from sembox_ros.draw import colorize, colorize_panoptic, draw_overlay
 from sembox_ros.labels import SceneLabels
 from sembox_ros.ros.conversions import encode_detections, encode_image, encode_label_info
 from sembox_ros.types import Scene
@@ -21,6 +21,8 @@ from sembox_ros.types import Scene
 MASK = 'segmentation/mask'
 CONFIDENCE = 'segmentation/confidence'
 COLOR = 'segmentation/color'
+INSTANCES = 'panoptic/instances'
+PANOPTIC_COLOR = 'panoptic/color'
 OVERLAY = 'overlay'
 DETECTIONS = 'detections'
 SEMANTIC_LABELS = 'segmentation/label_info'
@@ -31,12 +33,15 @@ FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
     MASK: (Image, frozenset({'semantic'})),
     CONFIDENCE: (Image, frozenset({'confidence'})),
     COLOR: (Image, frozenset({'semantic'})),
-    OVERLAY: (Image, frozenset({'semantic', 'detections'})),
+    INSTANCES: (Image, frozenset({'instances'})),
+    PANOPTIC_COLOR: (Image, frozenset({'semantic', 'instances', 'detections'})),
+    OVERLAY: (Image, frozenset({'semantic', 'instances', 'detections'})),
     DETECTIONS: (Detection2DArray, frozenset({'detections'})),
 }
 SEGMENTATION_TOPICS = frozenset({MASK, CONFIDENCE, COLOR})  # a network that only detects does not publish them
+PANOPTIC_TOPICS = frozenset({INSTANCES, PANOPTIC_COLOR})  # nor these one whose instances have no pixels
 LABEL_TOPICS = (SEMANTIC_LABELS, DETECTION_LABELS)
-PICTURE_TOPICS = frozenset({COLOR, OVERLAY})  # for people, who can wait until robots have the rest
+PICTURE_TOPICS = frozenset({COLOR, PANOPTIC_COLOR, OVERLAY})  # for people, who can wait until robots have the rest
 
 _FRAME_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 _LABEL_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -47,7 +52,8 @@ class SceneOutputs:
 
     Args:
         node: owns the publishers.
-        labels: label sets of the checkpoint; without a semantic one, nothing below ``segmentation/`` is published.
+        labels: label sets of the checkpoint; without a semantic one, nothing below ``segmentation/`` is published, and
+            without classes that both sets know, nothing below ``panoptic/``.
         camera: name that all topics begin with; empty for a node with only one camera.
     """
 
@@ -57,9 +63,12 @@ class SceneOutputs:
         self._publishers: dict[str, Any] = {}
         kinds = {topic: (kind, _FRAME_QOS) for topic, (kind, _) in FRAME_TOPICS.items()}
         kinds.update(dict.fromkeys(LABEL_TOPICS, (LabelInfo, _LABEL_QOS)))
+        absent = frozenset() if labels.has_instances else PANOPTIC_TOPICS
         if labels.semantic is None:
-            kinds = {t: kind for t, kind in kinds.items() if t not in SEGMENTATION_TOPICS | {SEMANTIC_LABELS}}
+            absent |= SEGMENTATION_TOPICS | {SEMANTIC_LABELS}
         for topic, (kind, qos) in kinds.items():
+            if topic in absent:
+                continue
             self._publishers[topic] = node.create_lifecycle_publisher(
                 kind, topic_of(camera, topic), qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
             )
@@ -98,7 +107,7 @@ class SceneOutputs:
         """
         messages: dict[str, Image | Detection2DArray] = {}
         color = None
-        if scene.semantic is not None and topics & PICTURE_TOPICS:
+        if scene.semantic is not None and topics & {COLOR, OVERLAY}:
             color = colorize(scene.semantic, self._labels.semantic)
         if MASK in topics:
             messages[MASK] = encode_image(scene.semantic, 'mono8', header)
@@ -106,10 +115,14 @@ class SceneOutputs:
             messages[DETECTIONS] = encode_detections(
                 scene.detections, self._labels.detection, header, class_id_format=config.class_id_format
             )
+        if INSTANCES in topics:
+            messages[INSTANCES] = encode_image(scene.instances, '16UC1', header)
         if CONFIDENCE in topics:
             messages[CONFIDENCE] = encode_image(scene.confidence, 'mono8', header)
         if COLOR in topics:
             messages[COLOR] = encode_image(color, 'rgb8', header)
+        if PANOPTIC_COLOR in topics:
+            messages[PANOPTIC_COLOR] = encode_image(colorize_panoptic(scene, self._labels), 'rgb8', header)
         if OVERLAY in topics:
             picture = draw_overlay(image, scene, self._labels, alpha=config.overlay_alpha, color=color)
             messages[OVERLAY] = encode_image(picture, 'rgb8', header)

@@ -14,10 +14,12 @@ from rclpy.time import Time
 from sembox_ros.config import NodeConfig
 from sembox_ros.errors import InputError
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.inference.tracking import SceneTracker
 from sembox_ros.ros.conversions import decode_image
 from sembox_ros.ros.outputs import OVERLAY, PICTURE_TOPICS, SceneOutputs, needed_parts
 from sembox_ros.ros.statistics import FrameStatistics
 from sembox_ros.ros.worker import Frame
+from sembox_ros.types import Scene
 
 REPORT_PERIOD_S = 5.0  # between two log lines about the same kind of bad frame
 MAX_KINDS = 100  # hostile input must not grow memory
@@ -47,6 +49,7 @@ class SceneStages:
         self._outputs = dict(outputs)
         self._statistics = statistics
         self._config = config
+        self._trackers: dict[str, SceneTracker] = {}  # camera -> what it saw; none while tracking is off
         self._reported: dict[str, float] = {}
         self._lock = threading.Lock()  # guards _reported: every thread reports
 
@@ -76,13 +79,16 @@ class SceneStages:
         Raises:
             InputError: the network cannot run, for one by lack of memory.
         """
-        topics = frozenset().union(*(frame.topics for frame in frames))
-        scenes = self._predictor.predict(
-            [frame.image for frame in frames], detection=frames[0].config, outputs=needed_parts(topics)
-        )
+        config, topics = frames[0].config, frozenset().union(*(frame.topics for frame in frames))
+        parts = needed_parts(topics)
+        if config.tracking and 'instances' in parts:
+            parts |= {'detections'}  # it is boxes that are tracked
+        scenes = self._predictor.predict([frame.image for frame in frames], detection=config, outputs=parts)
+        if not config.tracking:
+            self._trackers.clear()
         for frame, scene in zip(frames, scenes, strict=True):
-            frame.scene = scene
             frame.watch.timings_ms.update(scene.timings_ms)
+            frame.scene = self._track(frame, scene) if config.tracking and scene.detections is not None else scene
             if OVERLAY not in frame.topics:
                 frame.image = None
 
@@ -119,6 +125,13 @@ class SceneStages:
                 return 'stale'
         frame.topics = self._outputs[frame.camera].wanted_topics()
         return None if frame.topics else 'idle'
+
+    def _track(self, frame: Frame, scene: Scene) -> Scene:
+        """The scene with the numbers that its objects had in the camera's last frames."""
+        tracker = self._trackers.setdefault(frame.camera, SceneTracker())
+        stamp = frame.header.stamp
+        with frame.watch.stage('postprocess'):
+            return tracker.update(scene, stamp.sec * 10**9 + stamp.nanosec)
 
     def _publish(self, frame: Frame, topics: frozenset[str]) -> None:
         if not topics:

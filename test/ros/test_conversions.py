@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ def detections() -> Detections:
         boxes_xyxy=np.array([[10, 20, 110, 60], [0.1, 0.2, 0.1, 2047.7]], np.float32),
         class_ids=np.array([7, 0], np.int64),
         scores=np.array([0.9, 0.25], np.float32),
+        ids=np.array([65535, 3], np.int64),
     )
 
 
@@ -146,7 +148,7 @@ def test_encode_detections(detections: Detections) -> None:
     assert len(message.detections) == 2
     for i, detection in enumerate(message.detections):
         assert detection.header is HEADER
-        assert detection.id == ''
+        assert detection.id == ('65535', '3')[i]
         x0, y0, x1, y1 = detections.boxes_xyxy[i].astype(np.float64).tolist()
         center = detection.bbox.center
         assert (center.position.x, center.position.y, center.theta) == ((x0 + x1) / 2, (y0 + y1) / 2, 0.0)
@@ -170,7 +172,7 @@ def test_encode_no_detections() -> None:
 
 
 def test_encode_detections_refuses_what_does_not_fit(detections: Detections) -> None:
-    foreign = Detections(detections.boxes_xyxy, np.array([8, 0], np.int64), detections.scores)
+    foreign = replace(detections, class_ids=np.array([8, 0], np.int64))
     with pytest.raises(InputError, match=re.escape("expected 0..7 of label set 'cityscapes_things_8', got 0..8")):
         encode_detections(foreign, CITYSCAPES_THINGS_8, HEADER)
     with pytest.raises(ConfigError, match='class_id_format'):

@@ -18,7 +18,7 @@ from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
 
 
-def test_boxes_and_overlay_come_and_nothing_below_segmentation(
+def test_boxes_and_overlay_come_and_nothing_that_has_pixels(
     start_node: Callable[..., NodeProcess], robot: Robot, tmp_path: Path
 ):
     config = dataclasses.replace(find_model('efficientdet_d0').config, neck_channels=16, neck_cells=1, box_head_depth=1)
@@ -34,7 +34,7 @@ def test_boxes_and_overlay_come_and_nothing_below_segmentation(
     message = street_message()
     boxes = robot.exchange(message, '/image', robot.received['/detections'])
     overlay = robot.exchange(message, '/image', robot.received['/overlay'])
-    assert len(boxes.detections) == 5
+    assert [d.id for d in boxes.detections] == ['1', '2', '3', '4', '5']
     assert overlay.header == message.header
     difference = np.frombuffer(overlay.data, np.uint8) != np.frombuffer(message.data, np.uint8)
     assert 0 < difference.mean() < 0.9  # boxes are drawn, no class colours are blended in
@@ -42,6 +42,7 @@ def test_boxes_and_overlay_come_and_nothing_below_segmentation(
     wait_until(lambda: detection, 'the label set of the boxes')
     published = {name for name, _ in robot.node.get_topic_names_and_types()}
     assert '/detections' in published
+    assert not [name for name in published if name.startswith('/panoptic/')]
     for topic in ('mask', 'confidence', 'color', 'label_info'):
         assert not robot.node.get_publishers_info_by_topic(f'/segmentation/{topic}')
     assert robot.received['/segmentation/mask'] == []

@@ -139,6 +139,9 @@ def test_live_parameters_take_effect(start_node: StartNode, robot: Robot):
         ('overlay_alpha', -0.1, '-0.1'),
         ('max_detections', 0, '0'),
         ('class_id_format', 'nam', 'did you mean name?'),
+        ('fusion', 'efficientps', 'needs a network with an instance head'),
+        ('fusion', 'box', 'did you mean boxes?'),
+        ('tracking', 1, 'expected bool'),
         ('device', 'cuda', 'unconfigured'),
         ('cameras', ['front'], 'unconfigured'),
         ('batch_window_ms', 1000.5, '1000.5'),
@@ -330,6 +333,7 @@ CANNOT_START = {
     'cameras:=[1, 2]': 'got 1',
     'cameras:=front': 'expected list or tuple',
     'device:=[]': 'device: expected str',
+    'fusion:=heuristic': 'needs a network with an instance head',
 }
 
 

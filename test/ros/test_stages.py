@@ -91,6 +91,44 @@ def test_the_network_gives_what_the_batch_needs_and_each_camera_gets_what_it_wan
     assert len(boxes[0].detections) == 3
 
 
+def ids_of(frame: Frame) -> list[int]:
+    assert frame.scene is not None
+    assert frame.scene.detections is not None
+    return frame.scene.detections.ids.tolist()
+
+
+def test_tracking_needs_boxes_and_knows_each_camera_by_itself(rig: Rig, robot: Robot):
+    rig.config = NodeConfig(score_threshold=0.0, max_detections=3, tracking=True)
+    robot.listen('/rig/front/panoptic/instances', Image)
+    robot.listen('/rig/left/detections', Detection2DArray)
+    rig.wait_for_wanted(front={'panoptic/instances'}, left={'detections'})
+    first, other = rig.ready_frame('front', stamp=(1, 0)), rig.ready_frame('front', seed=1, stamp=(2, 0))
+    for frame in (first, other):
+        rig.stages.infer([frame])
+    assert rig.predictor.asked == [(1, {'instances', 'detections'})] * 2
+    assert ids_of(first) == [1, 2, 3]
+    assert max(ids_of(other)) > 3
+    both = [rig.ready_frame('front', seed=1, stamp=(3, 0)), rig.ready_frame('left', seed=1, stamp=(3, 0))]
+    rig.stages.infer(both)
+    assert ids_of(both[0]) == ids_of(other)
+    assert ids_of(both[1]) == [1, 2, 3]
+    rig.config = NodeConfig(score_threshold=0.0, max_detections=3)
+    off = rig.ready_frame('left', seed=2, stamp=(4, 0))
+    rig.stages.infer([off])
+    rig.config = NodeConfig(score_threshold=0.0, max_detections=3, tracking=True)
+    on = rig.ready_frame('front', seed=1, stamp=(5, 0))
+    rig.stages.infer([on])
+    assert ids_of(off) == ids_of(on) == [1, 2, 3]  # switched on again, tracking has forgotten everything
+
+
+def test_masks_alone_are_not_tracked(rig: Rig, robot: Robot):
+    rig.config = NodeConfig(tracking=True)
+    robot.listen('/rig/front/segmentation/mask', Image)
+    rig.wait_for_wanted(front={'segmentation/mask'})
+    rig.stages.infer([rig.ready_frame('front')])
+    assert rig.predictor.asked == [(1, {'semantic'})]
+
+
 def test_results_first_and_pictures_later(rig: Rig, robot: Robot):
     robot.listen('/rig/front/segmentation/mask', Image)
     robot.listen('/rig/front/overlay', Image)
