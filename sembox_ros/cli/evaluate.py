@@ -1,13 +1,17 @@
-"""`python -m sembox_ros evaluate`: mIoU and AP of a checkpoint on a labeled dataset. Needs no ROS."""
+"""`python -m sembox_ros evaluate`: mIoU, AP and PQ of a checkpoint on a labeled dataset. Needs no ROS."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import json
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,16 +24,19 @@ from sembox_ros.cli.common import (
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
-from sembox_ros.data.datasets import load_dataset
+from sembox_ros.data.datasets import DATASETS, load_dataset
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
-from sembox_ros.evaluation.scores import scores_table, sizes_line
+from sembox_ros.evaluation.scores import GradeScores, fusions_table, scores_table, sizes_line
 from sembox_ros.inference.predictor import Predictor
+from sembox_ros.label_ids import has_label_ids
+from sembox_ros.panoptic_files import PanopticWriter
+from sembox_ros.postprocess.fusion import FUSIONS
 from sembox_ros.replay.exports import PredictionWriter
 from sembox_ros.types import Scene
 
-OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections')
+OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'fusion')
 SCORE_THRESHOLD = 0.05  # the node's default would cut the curve under which AP is the area
 
 
@@ -40,25 +47,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, default=Path('evaluation'), help='folder for metrics.json')
     parser.add_argument(
         '--save-predictions', action='store_true',
-        help="also write OUT/predictions/*_predLabelIds.png, which Cityscapes' own evaluation reads",
+        help="also write OUT/predictions/*_predLabelIds.png, which Cityscapes' own evaluation reads, and in "
+        "OUT/panoptic/ scenes in COCO's format, which its panoptic evaluation reads",
     )  # fmt: skip
+    parser.add_argument(
+        '--instance-score-threshold', type=float, default=DetectionConfig().score_threshold,
+        help='PQ counts instances of at least this score; AP wants those below as well, PQ suffers from each',
+    )  # fmt: skip
+    parser.add_argument(
+        '--compare-fusions', action='store_true', help='grade every fusion that the network can do, one after the other'
+    )
     add_config_options(parser, OPTIONS)
     parser.set_defaults(score_threshold=SCORE_THRESHOLD)
 
 
-def add_scores(grade: SceneGrade, sample: Sample, scene: Scene) -> None:
+def add_scores(grade: SceneGrade, sample: Sample, scene: Scene, dataset: Dataset) -> None:
     """Count one image, in what both sides know about it."""
     if scene.semantic is not None and sample.semantic is not None:
         grade.add_mask(scene.semantic, sample.semantic)
-    if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
-        assert scene.detections is not None
+    boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
+    if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
         grade.add_boxes(
-            sample.image_id,
-            scene.detections,
-            gt_boxes_xyxy=sample.boxes_xyxy,
-            gt_class_ids=sample.class_ids,
-            gt_is_crowd=sample.is_crowd,
+            sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
         )
+    truth = sample.panoptic_truth(dataset.labels) if grade.has_panoptic else None
+    if scene.panoptic is not None and truth is not None:
+        grade.add_panoptic(scene.panoptic, *truth)
+
+
+class Writers:
+    """Writes what --save-predictions asks for: masks under Cityscapes' ids, and panoptic scenes.
+
+    They have folders of their own, because Cityscapes' evaluation of masks takes every PNG below its folder for one.
+
+    Args:
+        out: for the folders predictions/ and panoptic/.
+        predictor: gives the scenes.
+        name: of the panoptic files.
+
+    Raises:
+        ConfigError: the network gives neither.
+    """
+
+    def __init__(self, out: Path, predictor: Predictor, *, name: str) -> None:
+        labels = predictor.labels
+        self._panoptic: PanopticWriter | None = None
+        self._masks: PredictionWriter | None = None
+        if labels.semantic is not None and labels.has_instances:
+            self._panoptic = PanopticWriter(out / 'panoptic', labels.semantic, name=name)
+        if self._panoptic is None or (labels.semantic is not None and has_label_ids(labels.semantic)):
+            self._masks = PredictionWriter(out / 'predictions', labels.semantic)
+
+    def write(self, image_id: str, scene: Scene) -> None:
+        """Write one image's files."""
+        if self._masks is not None and scene.semantic is not None:
+            self._masks.write(image_id, scene.semantic)
+        if self._panoptic is not None and scene.panoptic is not None:
+            self._panoptic.add(image_id, scene.panoptic)
+
+    def finish(self) -> None:
+        """Write the table of the panoptic files."""
+        if self._panoptic is not None:
+            self._panoptic.finish()
 
 
 def evaluate(
@@ -67,66 +117,117 @@ def evaluate(
     grade: SceneGrade,
     *,
     detection: DetectionConfig,
+    instance_score_threshold: float,
     limit: int,
-    writer: PredictionWriter | None,
+    writers: Writers | None = None,
 ) -> int:
-    """Predict and count image by image; returns how many there were."""
+    """Predict and count image by image; returns how many there were.
+
+    Where there is PQ to count the network runs twice, because AP and PQ want other thresholds.
+    """
+    confident = dataclasses.replace(detection, score_threshold=instance_score_threshold)
+    with_panoptic = grade.has_panoptic or (writers is not None and predictor.labels.has_instances)
     count = min(limit or len(dataset), len(dataset))
     for index in tqdm(range(count), desc='evaluate', unit='image', disable=None):
         sample = dataset[index]
         [scene] = predictor.predict([sample.image], detection=detection, outputs=('semantic', 'detections'))
-        add_scores(grade, sample, scene)
-        if writer is not None and scene.semantic is not None:
-            writer.write(sample.image_id, scene.semantic)
+        if with_panoptic:
+            [whole] = predictor.predict([sample.image], detection=confident, outputs=('panoptic',))
+            scene = dataclasses.replace(scene, panoptic=whole.panoptic, segments=whole.segments)
+        add_scores(grade, sample, scene, dataset)
+        if writers is not None:
+            writers.write(sample.image_id, scene)
+    if writers is not None:
+        writers.finish()
     return count
 
 
+def list_fusions(predictor: Predictor) -> list[str]:
+    """What `DetectionConfig.fusion` may be for this network, auto aside."""
+    model = predictor.checkpoint.config
+    return [*(['boxes'] if model.box_head else []), *(FUSIONS if model.instance_channels else [])]
+
+
 def run(options: argparse.Namespace) -> int:
-    """Grade the checkpoint, print the table and write metrics.json."""
+    """Grade the checkpoint, print the tables and write metrics.json."""
     if options.limit < 0:
         raise ConfigError(f'--limit: expected 0 (all images) or more, got {options.limit}')
+    if not 0 <= options.instance_score_threshold <= 1:
+        raise ConfigError(f'--instance-score-threshold: expected 0..1, got {options.instance_score_threshold}')
     detection, chosen = detection_config(options), dataset_options(options)
-    dataset = load_dataset(options.dataset, chosen)
+    takes_instances = 'with_instances' in inspect.signature(DATASETS[options.dataset]).parameters
+    dataset = load_dataset(options.dataset, {**({'with_instances': True} if takes_instances else {}), **chosen})
     predictor = load_predictor(options)
+    detection = dataclasses.replace(detection, fusion=predictor.choose_fusion(detection))
     grade = SceneGrade(predictor.labels, dataset.labels)
     if not grade.has_masks and not grade.has_boxes:
         raise ConfigError(f'the checkpoint cannot be graded on {options.dataset}: {"; ".join(grade.notes)}')
-    folder, masks = options.out / 'predictions', predictor.labels.semantic
-    writer = PredictionWriter(folder, masks) if options.save_predictions else None
+    writers = None
+    if options.save_predictions:
+        # With --split val, the name under which Cityscapes' evaluation looks for them.
+        name = '_'.join([options.dataset, 'panoptic', *([options.split] if options.split else [])])
+        writers = Writers(options.out, predictor, name=name)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: the scores say nothing; pass --checkpoint FILE', file=sys.stderr)
+    grade_with = partial(
+        evaluate, dataset, predictor, instance_score_threshold=options.instance_score_threshold, limit=options.limit
+    )
     start = time.monotonic()
-    count = evaluate(dataset, predictor, grade, detection=detection, limit=options.limit, writer=writer)
+    count = grade_with(grade, detection=detection, writers=writers)
+    fusions = {detection.fusion: grade.compute()}
+    others = [name for name in list_fusions(predictor) if name not in fusions] if options.compare_fusions else []
+    for name in others:
+        other = SceneGrade(predictor.labels, dataset.labels)
+        grade_with(other, detection=dataclasses.replace(detection, fusion=name))
+        fusions[name] = other.compute()
     seconds = time.monotonic() - start
-    scores = grade.compute()
+    options.out.mkdir(parents=True, exist_ok=True)
     metrics = {
-        'checkpoint': options.checkpoint or 'bundled',
-        'model': predictor.checkpoint.config.name,
-        'trained': predictor.checkpoint.trained,
-        'dataset': options.dataset,
+        **_circumstances(options, predictor),
         'dataset_options': chosen,
         'images': count,
         'masks_graded': grade.masks,
         'images_with_boxes_graded': grade.images,
+        'panoptic_scenes_graded': grade.scenes,
         **dataclasses.asdict(detection),
-        'device': str(predictor.device),
-        'engine': predictor.engine.name,
-        'precision': predictor.engine.precision,
-        **scores.to_dict(),
+        **fusions[detection.fusion].to_dict(),
+        'fusions': {name: scores.to_dict() for name, scores in fusions.items()},
         'notes': grade.notes,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
-    print(scores_table(*scores))
-    if scores.boxes is not None:
-        print(sizes_line(scores.boxes.to_dict()))
+    _print_scores(fusions)
     print(
-        f'\n{count} images of {options.dataset} in {seconds:.0f} s; IoU, AP and AP50 in percent, '
-        f'AP of boxes with score >= {detection.score_threshold:g}; all numbers in {options.out}/metrics.json'
+        f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent, AP of boxes with score >= '
+        f'{detection.score_threshold:g}, PQ of instances with score >= {options.instance_score_threshold:g}; '
+        f'all numbers in {options.out}/metrics.json'
     )
     for note in grade.notes:
         print(note)
     return 0
+
+
+def _circumstances(options: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+    """What metrics.json says about the network and the dataset."""
+    return {
+        'checkpoint': options.checkpoint or 'bundled',
+        'model': predictor.checkpoint.config.name,
+        'trained': predictor.checkpoint.trained,
+        'dataset': options.dataset,
+        'device': str(predictor.device),
+        'engine': predictor.engine.name,
+        'precision': predictor.engine.precision,
+        'instance_score_threshold': options.instance_score_threshold,
+    }
+
+
+def _print_scores(fusions: Mapping[str, GradeScores]) -> None:
+    """The scores of the first one, and a line for each if there are more."""
+    scores = next(iter(fusions.values()))
+    print(scores_table(*scores))
+    if scores.boxes is not None:
+        print(sizes_line(scores.boxes.to_dict()))
+    if len(fusions) > 1:
+        print(f'\n{fusions_table(fusions)}')
 
 
 def main(args: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import SceneLabels
+from sembox_ros.panoptic import compose_truth
 from sembox_ros.types import MAX_INSTANCE
 
 
@@ -61,6 +62,19 @@ class Sample:
             raise DatasetError(f'{self.image_id}: boxes_xyxy, class_ids and is_crowd must come together')
         if self.instances is not None:
             self._check_instances(self.instances, count)
+
+    def panoptic_truth(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """Panoptic ids of the image and those that are crowds, see `panoptic.compose_truth`.
+
+        Args:
+            labels: of the dataset.
+
+        Returns:
+            None where the sample lacks a part of it.
+        """
+        if self.semantic is None or self.instances is None or self.class_ids is None or self.is_crowd is None:
+            return None
+        return compose_truth(self.semantic, self.instances, self.class_ids, self.is_crowd, labels)
 
     def _check_instances(self, instances: np.ndarray, count: int) -> None:
         if count > MAX_INSTANCE:

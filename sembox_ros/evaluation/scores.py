@@ -157,5 +157,18 @@ def scores_table(
     return '\n'.join(lines)
 
 
+def fusions_table(fusions: Mapping[str, GradeScores]) -> str:
+    """Panoptic qualities in percent, and AP, one fusion per line; '-' where there is nothing to measure."""
+    width = max(len(name) for name in (*fusions, 'fusion'))
+    lines = [f'{"fusion":<{width}}' + ''.join(f'{t:>8}' for t in ('PQ', 'SQ', 'RQ', 'things', 'stuff', 'AP'))]
+    for name, (_, boxes, panoptic) in fusions.items():
+        values = [math.nan] * 5
+        if panoptic is not None:
+            values = [panoptic.pq, panoptic.sq, panoptic.rq, panoptic.pq_things, panoptic.pq_stuff]
+        values.append(math.nan if boxes is None else boxes.ap)
+        lines.append(f'{name:<{width}}' + ''.join(f'{_percent(value):>8}' for value in values))
+    return '\n'.join(lines)
+
+
 def _percent(value: float) -> str:
     return '-' if math.isnan(value) else f'{100 * value:.1f}'

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cityscapes_sample import write_cityscapes
-from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
+from cityscapesscripts.evaluation import evalPanopticSemanticLabeling, evalPixelLevelSemanticLabeling
 
 from sembox_ros.cli import main
 from sembox_ros.cli.evaluate import PredictionWriter
+from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.label_ids import label_id_table
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels, load_scene_labels
@@ -58,14 +59,16 @@ def test_agrees_with_the_official_evaluation(
     assert status == 0
     printed = capsys.readouterr()
     assert 'UNTRAINED' in printed.err
-    assert printed.out.splitlines()[0].split() == ['class', 'IoU', 'AP', 'AP50']
+    assert printed.out.splitlines()[0].split() == ['class', 'IoU', 'AP', 'AP50', 'PQ', 'SQ', 'RQ']
     assert 'AP by size: ' in printed.out
     assert "AP without rider, which the network's 'coco_90' lacks" in printed.out
-    assert (metrics['images'], metrics['masks_graded'], metrics['images_with_boxes_graded']) == (3, 3, 3)
+    assert 'PQ counts every rider as missed' in printed.out
+    counts = ('images', 'masks_graded', 'images_with_boxes_graded', 'panoptic_scenes_graded')
+    assert [metrics[name] for name in counts] == [3, 3, 3, 3]
     assert metrics['score_threshold'] == 0.05
     assert metrics['trained'] is False
     assert metrics['boxes']['ap'] is not None
-    masks = sorted((tmp_path / 'predictions').iterdir())
+    masks = sorted((tmp_path / 'predictions').glob('*.png'))
     assert masks[0].name == 'aachen_000000_000019_predLabelIds.png'
     assert set(np.unique(read_image(masks[0]))) <= set(label_id_table(CITYSCAPES_19)[:19])
     expected, scores = official(root, tmp_path / 'predictions', monkeypatch), metrics['semantic']
@@ -74,6 +77,42 @@ def test_agrees_with_the_official_evaluation(
     for name, iou in scores['iou_per_class'].items():
         ours = np.nan if iou is None else iou
         assert ours == pytest.approx(expected['classScores'][name], abs=1e-6, nan_ok=True), name
+
+
+def test_panoptic_quality_is_that_of_the_official_evaluation(tmp_path: Path, capsys):
+    """Of the network that comes with the package on streets like those that it learnt, where it finds a good deal."""
+    root, out = tmp_path / 'streets', tmp_path / 'out'
+    assert main(['streets', '--out', str(root), '--train', '0', '--val', '2', '--size', '256x512', '--seed', '1']) == 0
+    args = ['--root', str(root), '--split', 'val']
+    assert main(['export-dataset', *args, '--panoptic', str(tmp_path / 'truth')]) == 0
+    command = ['evaluate', *args, '--device', 'cpu', '--engine', 'torch', '--out', str(out)]
+    assert main([*command, '--save-predictions', '--compare-fusions']) == 0
+    name, metrics = 'cityscapes_panoptic_val', json.loads((out / 'metrics.json').read_text())
+    with redirect_stdout(io.StringIO()):
+        found = evalPanopticSemanticLabeling.evaluatePanoptic(
+            str(tmp_path / 'truth' / f'{name}.json'), str(tmp_path / 'truth' / name),
+            str(out / 'panoptic' / f'{name}.json'), str(out / 'panoptic' / name), str(tmp_path / 'result.json'),
+        )  # fmt: skip
+    scores = metrics['panoptic']
+    assert 0.3 < scores['pq'] < 0.9
+    assert scores['pq_things'] > 0.1
+    for part, suffix in (('All', ''), ('Things', '_things'), ('Stuff', '_stuff')):
+        for quality in ('pq', 'sq', 'rq'):
+            assert scores[quality + suffix] == pytest.approx(found[part][quality], abs=1e-6)
+    assert metrics['fusion'] == 'boxes'
+    assert metrics['fusions'] == {'boxes': {part: metrics[part] for part in ('semantic', 'boxes', 'panoptic')}}
+    assert metrics['instance_score_threshold'] == DetectionConfig().score_threshold
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines() if line[:6] in ('mean  ', 'things', 'stuff ')] == [
+        'mean', 'things', 'stuff',
+    ]  # fmt: skip
+
+
+def test_instances_below_the_threshold_are_none(root: Path, tmp_path: Path, tiny_checkpoint_path: Path):
+    metrics = evaluate(root, tiny_checkpoint_path, tmp_path, '--instance-score-threshold', '1', '--limit', '1')[1]
+    assert metrics['boxes']['ap'] is not None
+    # What is a thing in the truth was missed, and nothing was said in vain.
+    assert [metrics['panoptic']['rq_per_class'][name] for name in ('car', 'person', 'bus')] == [0, 0, None]
 
 
 def test_limit_and_dataset_options(root: Path, tmp_path: Path, tiny_checkpoint_path: Path):
@@ -90,6 +129,8 @@ def test_limit_and_dataset_options(root: Path, tmp_path: Path, tiny_checkpoint_p
         (('--dataset-option', 'classes'), "--dataset-option: expected NAME=VALUE such as classes=19, got 'classes'"),
         (('--dataset-option', 'clases=19'), "unknown option 'clases' (did you mean classes?)"),
         (('--dataset-option', 'root=/nowhere'), 'there is no such folder'),
+        (('--fusion', 'efficientps'), 'fusion: efficientps needs a network with an instance head'),
+        (('--instance-score-threshold', '2'), '--instance-score-threshold: expected 0..1, got 2.0'),
         (('--score-threshold', '2'), 'score_threshold: expected a value in 0.0..1.0'),
     ],
 )

@@ -10,6 +10,7 @@ from sembox_ros.evaluation.scores import (
     GradeScores,
     PanopticScores,
     SemanticScores,
+    fusions_table,
     scores_table,
     sizes_line,
 )
@@ -49,6 +50,15 @@ def test_panoptic_columns_have_means_of_things_and_of_stuff():
         'stuff        -       -       -    40.0    80.0       -',
     ]
     assert scores_table(None, None, PANOPTIC).splitlines()[-1].split() == ['stuff', '40.0', '80.0', '-']
+
+
+def test_fusions_side_by_side():
+    fusions = {'boxes': GradeScores(SEMANTIC, BOXES, PANOPTIC), 'efficientps': GradeScores(SEMANTIC, None, None)}
+    assert fusions_table(fusions).splitlines() == [
+        'fusion           PQ      SQ      RQ  things   stuff      AP',
+        'boxes          30.0    60.0    50.0    20.0    40.0    25.0',
+        'efficientps       -       -       -       -       -       -',
+    ]
 
 
 def test_scores_as_json():
