@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "OUT/panoptic/ scenes in COCO's format, which its panoptic evaluation reads",
     )  # fmt: skip
     parser.add_argument(
-        '--instance-score-threshold', type=float, default=DetectionConfig().score_threshold,
-        help='PQ counts instances of at least this score; AP wants those below as well, PQ suffers from each',
+        '--min-instance-score', type=float, default=DetectionConfig().score_threshold,
+        help='detections below it get no pixels: AP wants them, PQ counts each as wrong',
     )  # fmt: skip
     parser.add_argument(
         '--compare-fusions', action='store_true', help='grade every fusion that the network can do, one after the other'
@@ -70,7 +70,7 @@ def add_scores(grade: SceneGrade, sample: Sample, scene: Scene, dataset: Dataset
         grade.add_boxes(
             sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
         )
-    truth = sample.panoptic_truth(dataset.labels) if grade.has_panoptic else None
+    truth = sample.compose_panoptic(dataset.labels) if grade.has_panoptic else None
     if scene.panoptic is not None and truth is not None:
         grade.add_panoptic(scene.panoptic, *truth)
 
@@ -117,23 +117,17 @@ def evaluate(
     grade: SceneGrade,
     *,
     detection: DetectionConfig,
-    instance_score_threshold: float,
+    min_instance_score: float,
     limit: int,
     writers: Writers | None = None,
 ) -> int:
-    """Predict and count image by image; returns how many there were.
-
-    Where there is PQ to count the network runs twice, because AP and PQ want other thresholds.
-    """
-    confident = dataclasses.replace(detection, score_threshold=instance_score_threshold)
-    with_panoptic = grade.has_panoptic or (writers is not None and predictor.labels.has_instances)
+    """Predict and count image by image; returns how many there were."""
+    outputs = ('semantic', 'detections', *(['panoptic'] if grade.has_panoptic or writers is not None else []))
+    predict = partial(predictor.predict, detection=detection, outputs=outputs, min_instance_score=min_instance_score)
     count = min(limit or len(dataset), len(dataset))
     for index in tqdm(range(count), desc='evaluate', unit='image', disable=None):
         sample = dataset[index]
-        [scene] = predictor.predict([sample.image], detection=detection, outputs=('semantic', 'detections'))
-        if with_panoptic:
-            [whole] = predictor.predict([sample.image], detection=confident, outputs=('panoptic',))
-            scene = dataclasses.replace(scene, panoptic=whole.panoptic, segments=whole.segments)
+        [scene] = predict([sample.image])
         add_scores(grade, sample, scene, dataset)
         if writers is not None:
             writers.write(sample.image_id, scene)
@@ -152,8 +146,8 @@ def run(options: argparse.Namespace) -> int:
     """Grade the checkpoint, print the tables and write metrics.json."""
     if options.limit < 0:
         raise ConfigError(f'--limit: expected 0 (all images) or more, got {options.limit}')
-    if not 0 <= options.instance_score_threshold <= 1:
-        raise ConfigError(f'--instance-score-threshold: expected 0..1, got {options.instance_score_threshold}')
+    if not 0 <= options.min_instance_score <= 1:
+        raise ConfigError(f'--min-instance-score: expected 0..1, got {options.min_instance_score}')
     detection, chosen = detection_config(options), dataset_options(options)
     takes_instances = 'with_instances' in inspect.signature(DATASETS[options.dataset]).parameters
     dataset = load_dataset(options.dataset, {**({'with_instances': True} if takes_instances else {}), **chosen})
@@ -169,9 +163,8 @@ def run(options: argparse.Namespace) -> int:
         writers = Writers(options.out, predictor, name=name)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: the scores say nothing; pass --checkpoint FILE', file=sys.stderr)
-    grade_with = partial(
-        evaluate, dataset, predictor, instance_score_threshold=options.instance_score_threshold, limit=options.limit
-    )
+    least = options.min_instance_score
+    grade_with = partial(evaluate, dataset, predictor, min_instance_score=least, limit=options.limit)
     start = time.monotonic()
     count = grade_with(grade, detection=detection, writers=writers)
     fusions = {detection.fusion: grade.compute()}
@@ -198,7 +191,7 @@ def run(options: argparse.Namespace) -> int:
     _print_scores(fusions)
     print(
         f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent, AP of boxes with score >= '
-        f'{detection.score_threshold:g}, PQ of instances with score >= {options.instance_score_threshold:g}; '
+        f'{detection.score_threshold:g}, PQ of instances with score >= {least:g}; '
         f'all numbers in {options.out}/metrics.json'
     )
     for note in grade.notes:
@@ -216,7 +209,7 @@ def _circumstances(options: argparse.Namespace, predictor: Predictor) -> dict[st
         'device': str(predictor.device),
         'engine': predictor.engine.name,
         'precision': predictor.engine.precision,
-        'instance_score_threshold': options.instance_score_threshold,
+        'min_instance_score': options.min_instance_score,
     }
 
 

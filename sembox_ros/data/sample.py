@@ -63,14 +63,11 @@ class Sample:
         if self.instances is not None:
             self._check_instances(self.instances, count)
 
-    def panoptic_truth(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
-        """Panoptic ids of the image and those that are crowds, see `panoptic.compose_truth`.
+    def compose_panoptic(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """(H, W) int32 panoptic ids, and those of crowds (see `panoptic.compose_truth`); None where a part is not known.
 
         Args:
             labels: of the dataset.
-
-        Returns:
-            None where the sample lacks a part of it.
         """
         if self.semantic is None or self.instances is None or self.class_ids is None or self.is_crowd is None:
             return None

@@ -16,12 +16,12 @@ from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
-from sembox_ros.panoptic import compose_truth
 from sembox_ros.postprocess.scene import Decoding, decode_scene
 from sembox_ros.types import Detections, Scene
 
 # Lower boxes hardly move AP and cost most of the time; 100 boxes belong to COCO's definition of AP.
 DETECTION = DetectionConfig(score_threshold=0.05, nms_iou_threshold=0.5, max_detections=100)
+MIN_INSTANCE_SCORE = DetectionConfig().score_threshold  # PQ counts every instance that is not there as wrong
 WANTED = frozenset({'semantic', 'detections', 'instances', 'panoptic'})
 DRAWN_SCORE = 0.4
 
@@ -80,13 +80,9 @@ class Grader:
                 sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids,
                 gt_is_crowd=is_crowd,
             )  # fmt: skip
-        gt, instances = sample.semantic, sample.instances
-        if (
-            scene.panoptic is not None and gt is not None and instances is not None
-            and class_ids is not None and is_crowd is not None
-        ):  # fmt: skip
-            truth, crowds = compose_truth(gt, instances, class_ids, is_crowd, self._gt)
-            self._grade.add_panoptic(scene.panoptic, truth, crowds)
+        truth = sample.compose_panoptic(self._gt)
+        if scene.panoptic is not None and truth is not None:
+            self._grade.add_panoptic(scene.panoptic, *truth)
         if len(self.pictures) < self._examples:
             self.pictures.append(draw_example(sample, scene, self.labels, self._gt))
 
@@ -151,4 +147,8 @@ def validate(
                 device=device,
             )
         for index, (sample, placement) in enumerate(zip(batch.samples, batch.placements, strict=True)):
-            grader.update(sample, decode_scene(output, index, placement, decoding, detection=DETECTION, wanted=WANTED))
+            scene = decode_scene(
+                output, index, placement, decoding,
+                detection=DETECTION, wanted=WANTED, min_instance_score=MIN_INSTANCE_SCORE,
+            )  # fmt: skip
+            grader.update(sample, scene)

@@ -101,7 +101,7 @@ def test_panoptic_quality_is_that_of_the_official_evaluation(tmp_path: Path, cap
             assert scores[quality + suffix] == pytest.approx(found[part][quality], abs=1e-6)
     assert metrics['fusion'] == 'boxes'
     assert metrics['fusions'] == {'boxes': {part: metrics[part] for part in ('semantic', 'boxes', 'panoptic')}}
-    assert metrics['instance_score_threshold'] == DetectionConfig().score_threshold
+    assert metrics['min_instance_score'] == DetectionConfig().score_threshold
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if line[:6] in ('mean  ', 'things', 'stuff ')] == [
         'mean', 'things', 'stuff',
@@ -109,7 +109,7 @@ def test_panoptic_quality_is_that_of_the_official_evaluation(tmp_path: Path, cap
 
 
 def test_instances_below_the_threshold_are_none(root: Path, tmp_path: Path, tiny_checkpoint_path: Path):
-    metrics = evaluate(root, tiny_checkpoint_path, tmp_path, '--instance-score-threshold', '1', '--limit', '1')[1]
+    metrics = evaluate(root, tiny_checkpoint_path, tmp_path, '--min-instance-score', '1', '--limit', '1')[1]
     assert metrics['boxes']['ap'] is not None
     # What is a thing in the truth was missed, and nothing was said in vain.
     assert [metrics['panoptic']['rq_per_class'][name] for name in ('car', 'person', 'bus')] == [0, 0, None]
@@ -130,7 +130,7 @@ def test_limit_and_dataset_options(root: Path, tmp_path: Path, tiny_checkpoint_p
         (('--dataset-option', 'clases=19'), "unknown option 'clases' (did you mean classes?)"),
         (('--dataset-option', 'root=/nowhere'), 'there is no such folder'),
         (('--fusion', 'efficientps'), 'fusion: efficientps needs a network with an instance head'),
-        (('--instance-score-threshold', '2'), '--instance-score-threshold: expected 0..1, got 2.0'),
+        (('--min-instance-score', '2'), '--min-instance-score: expected 0..1, got 2.0'),
         (('--score-threshold', '2'), 'score_threshold: expected a value in 0.0..1.0'),
     ],
 )

@@ -32,21 +32,23 @@ def sample(index: int) -> Sample:
     semantic[:64] = SKY
     semantic[:, :16] = 255
     boxes = np.array([[20 + 30 * index, 20, 60 + 30 * index, 50], [150, 60, 170, 110]], np.float32)
+    instances = np.zeros(SIZE_HW, np.uint16)
     for x0, y0, x1, y1 in boxes[:1].astype(int):
         semantic[y0:y1, x0:x1] = CAR
+        instances[y0:y1, x0:x1] = 1
     image = np.random.default_rng(index).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
     return Sample(
         image=image, image_id=f'image {index}', semantic=semantic, boxes_xyxy=boxes,
-        class_ids=np.array([BOX_CAR, BOX_PERSON], np.int64), is_crowd=np.zeros(2, np.bool_),
+        class_ids=np.array([BOX_CAR, BOX_PERSON], np.int64), is_crowd=np.zeros(2, np.bool_), instances=instances,
     )  # fmt: skip
 
 
 class Oracle(nn.Module):
     """In place of a network: raw tensors that mean exactly the given samples, in their order."""
 
-    def __init__(self, samples: list[Sample]) -> None:
+    def __init__(self, samples: list[Sample], *, score: float = 0.98) -> None:
         super().__init__()
-        self.left = list(samples)
+        self.left, self.score = list(samples), score
 
     def forward(self, images: Tensor) -> NetworkOutput:
         anchors = create_anchors(SIZE_HW, anchor_scale=MODEL.anchor_scale)
@@ -60,7 +62,7 @@ class Oracle(nn.Module):
             centers = (anchors[:, :2] + anchors[:, 2:]) / 2
             for box, class_id in zip(torch.from_numpy(one.boxes_xyxy), one.class_ids.tolist(), strict=True):
                 nearest = int((centers - (box[:2] + box[2:]) / 2).norm(dim=1).argmin())
-                class_logits[index, nearest, class_id] = 4.0
+                class_logits[index, nearest, class_id] = math.log(self.score / (1 - self.score))
                 regression[index, nearest] = encode_boxes(box, anchors[nearest])
         return NetworkOutput(class_logits, regression, semantic_logits)
 
@@ -82,7 +84,8 @@ def test_a_perfect_network_scores_one():
     samples = [sample(index) for index in range(3)]
     grader = graded(samples, samples, examples=2)
     scores = grader.compute()
-    assert scores.headline() == pytest.approx({'miou': 1.0, 'pixel_accuracy': 1.0, 'ap': 1.0, 'ap50': 1.0})
+    names = ('miou', 'pixel_accuracy', 'ap', 'ap50', 'pq', 'pq_things', 'pq_stuff')
+    assert scores.headline() == pytest.approx(dict.fromkeys(names, 1.0))
     assert [n for n, v in scores.semantic.iou_per_class.items() if not math.isnan(v)] == ['road', 'sky', 'car']
     assert scores.boxes.ap_per_class['person'] == pytest.approx(1.0)
     assert scores.rank('miou+ap') == pytest.approx(2.0)
@@ -108,6 +111,17 @@ def test_mistakes_cost_what_they_should():
     assert scores.boxes.ap50_per_class['person'] == pytest.approx(1.0)
     # One of two cars: precision 1 up to recall 0.5, which are 51 of COCO's 101 points.
     assert scores.boxes.ap50_per_class['car'] == pytest.approx(51 / 101)
+
+
+def test_unsure_instances_count_for_ap_alone():
+    truth = [sample(0)]
+    grader = Grader(LABELS, LABELS, examples=0)
+    network = Oracle(truth, score=0.2)
+    validate(network, batches(truth, 1), grader, model_config=MODEL, input_config=INPUT, device=torch.device('cpu'))
+    scores = grader.compute()
+    assert scores.boxes.ap_per_class['car'] == pytest.approx(1.0)
+    assert scores.panoptic.rq_per_class['car'] == 0
+    assert scores.panoptic.pq_stuff == 1
 
 
 def test_processes_merge_to_what_one_would_have_found():
