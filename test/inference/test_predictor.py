@@ -14,9 +14,10 @@ from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.errors import CheckpointError, ConfigError, InputError
 from sembox_ros.inference import predictor as predictor_module
 from sembox_ros.inference.predictor import OUTPUTS, STAGES, Predictor, choose_device
-from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels
+from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels, load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.zoo import create_model
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.types import Detections, Scene
 
@@ -383,3 +384,35 @@ def test_network_runs_folded_and_the_checkpoint_keeps_its_norms(tiny_checkpoint_
     predictor = Predictor(checkpoint, device='cpu', engine='torch', threads=1)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in predictor.engine._model.modules())
     assert any(isinstance(part, nn.BatchNorm2d) for part in checkpoint.model.modules())
+
+
+def test_network_of_masks_alone_gives_boxes_and_instances(images: list[np.ndarray]) -> None:
+    config = ModelConfig(
+        name='sembox_b0', encoder='efficientnet-b0', neck_channels=16, neck_cells=1, semantic_channels=16,
+        dpc_channels=16, detection_classes=8, box_head=False, instance_channels=8, instance_head_channels=16,
+        instance_head_depth=1, instance_grids=(8, 6, 4, 3, 2),
+    )  # fmt: skip
+    labels = load_scene_labels('cityscapes_19+cityscapes_things_8')
+    model = create_model(config, seed=0).eval()
+    predictor = Predictor(
+        Checkpoint(model, config, labels, InputConfig(size_hw=(128, 256)), trained=False),
+        device='cpu', engine='torch', threads=1,
+    )  # fmt: skip
+    found = predictor.predict(images, detection=ANY_BOX)
+    assert max(len(scene.detections) for scene in found) > 3
+    for scene, size_hw in zip(found, SIZES, strict=True):
+        detections = check_scene(scene, size_hw)
+        assert scene.instances is not None
+        assert scene.segments is not None
+        assert set(np.unique(scene.instances)) <= {0, *detections.ids.tolist()}
+        assert scene.segments.areas.sum() <= size_hw[0] * size_hw[1]
+    [alone] = predictor.predict(images[:1], detection=ANY_BOX, outputs={'detections'})
+    np.testing.assert_array_equal(alone.detections.boxes_xyxy, found[0].detections.boxes_xyxy)
+    with pytest.raises(ConfigError, match='fusion: boxes needs a network with a box head'):
+        predictor.predict(images[:1], detection=DetectionConfig(fusion='boxes'))
+
+
+def test_fusion_of_masks_needs_an_instance_head(predictor: Predictor, images: list[np.ndarray]) -> None:
+    assert predictor.choose_fusion(DetectionConfig()) == 'boxes'
+    with pytest.raises(ConfigError, match='fusion: heuristic needs a network with an instance head'):
+        predictor.predict(images[:1], detection=DetectionConfig(fusion='heuristic'))
