@@ -64,7 +64,7 @@ class Sample:
             self._check_instances(self.instances, count)
 
     def compose_panoptic(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
-        """(H, W) int32 panoptic ids, and those of crowds (see `panoptic.compose_truth`); None where a part is not known.
+        """(H, W) int32 panoptic ids, and those of crowds, see `panoptic.compose_truth`; None where a part is not known.
 
         Args:
             labels: of the dataset.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sembox_ros.cli import streets
+from sembox_ros.cli.evaluate import evaluate
 from sembox_ros.config import DetectionConfig
 from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.data.cityscapes_layout import FrameName, encode_labels, write_frame
@@ -20,7 +21,7 @@ from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.checkpoint import load_bundled
-from sembox_ros.panoptic import INSTANCES, compose_truth
+from sembox_ros.panoptic import INSTANCES
 from sembox_ros.replay import session
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.drive import write_drive
@@ -79,13 +80,15 @@ def counts_of(grade: SceneGrade) -> np.ndarray:
 
 
 def test_pq_is_that_of_the_same_images_in_a_dataset(street: Path, replayed: Path, predictor: Predictor, tmp_path: Path):
-    """Wherever the truth comes from, and of the scenes that the predictor itself puts together: to the last bit."""
+    """Wherever the truth comes from, `evaluate` counts the same, to the last bit, and so would a node."""
     dataset = Cityscapes(root=street / 'data', split='val', with_instances=True)
-    grade = SceneGrade(predictor.labels, dataset.labels)
+    grade, of_node = (SceneGrade(predictor.labels, dataset.labels) for _ in range(2))
+    all_boxes = dataclasses.replace(CONFIG, score_threshold=0.05)
+    evaluate(dataset, predictor, grade, detection=all_boxes, min_instance_score=CONFIG.score_threshold, limit=0)
     for sample in (dataset[index] for index in range(len(dataset))):
         [scene] = predictor.predict([sample.image], detection=CONFIG, outputs={'panoptic'})
-        known = (sample.semantic, sample.instances, sample.class_ids, sample.is_crowd)
-        grade.add_panoptic(scene.panoptic, *compose_truth(*known, dataset.labels))
+        of_node.add_panoptic(scene.panoptic, *sample.compose_panoptic(dataset.labels))
+    np.testing.assert_array_equal(counts_of(of_node), counts_of(grade))
     truth = DatasetTruth(dataset, 'the folder', stamps=street / 'stamps.csv')
     accuracy = replay(street, tmp_path / 'out', predictor, truth)['accuracy']
     for folder in (replayed, tmp_path / 'out'):
