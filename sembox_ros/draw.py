@@ -61,7 +61,13 @@ def _draw_label(image: np.ndarray, text: str, x0: int, y0: int, color: Color) ->
 
 
 def draw_overlay(
-    image: np.ndarray, scene: Scene, labels: SceneLabels, *, alpha: float, color: np.ndarray | None = None
+    image: np.ndarray,
+    scene: Scene,
+    labels: SceneLabels,
+    *,
+    alpha: float,
+    color: np.ndarray | None = None,
+    with_scores: bool = True,
 ) -> np.ndarray:
     """The image with class colours blended in and boxes on top.
 
@@ -74,6 +80,7 @@ def draw_overlay(
         labels: names and colours.
         alpha: weight of the colours, 0..1.
         color: `colorize` of the scene's semantic ids, where it is at hand already.
+        with_scores: whether scores stand beside the names; those of ground truth say nothing.
 
     Returns:
         (H, W, 3) uint8 rgb.
@@ -83,18 +90,20 @@ def draw_overlay(
     instances, detections = scene.instances, scene.detections
     if instances is None or detections is None:
         picture = image.copy() if color is None else cv2.addWeighted(image, 1 - alpha, color, alpha, 0)
-        return picture if detections is None else draw_boxes(picture, detections, labels.detection)
+        if detections is not None:
+            draw_boxes(picture, detections, labels.detection, with_scores=with_scores)
+        return picture
     tones = instance_colors(detections, labels)
     places = _places(instances, detections)
     picture = cv2.addWeighted(image, 1 - alpha, _tint(image if color is None else color, places, tones), alpha, 0)
     _draw_borders(picture, places)
     pixels = cv2.calcHist([places], [0], None, [256], [0, 256]).ravel()
     seen = pixels[1 + np.arange(len(detections)) % _TONES] > 0
-    draw_boxes(picture, detections.only(~seen), labels.detection)
+    draw_boxes(picture, detections.only(~seen), labels.detection, with_scores=with_scores)
     for row in seen.nonzero()[0].tolist()[::-1]:  # the best on top
         x0, y0 = (round(float(v)) for v in detections.boxes_xyxy[row, :2])
         name = labels.detection.names[detections.class_ids[row]]
-        text = f'{name} {detections.ids[row]} {detections.scores[row]:.2f}'
+        text = f'{name} {detections.ids[row]}' + (f' {detections.scores[row]:.2f}' if with_scores else '')
         _draw_label(picture, text, x0, y0, tones[row])
     return picture
 

@@ -51,7 +51,7 @@ p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 img { display: block; width: 100%; height: auto; border-radius: .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th { font-weight: 500; font-size: .85rem; }
-th, td { padding: .3rem 0 .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; width: 22%; }
+th, td { padding: .3rem 0 .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; width: 16%; }
 th:first-child, td:first-child { padding-left: 0; text-align: left; width: auto; overflow-wrap: anywhere; }
 tfoot td { font-weight: 600; border-bottom: 0; }
 .bar { display: block; height: 4px; border-radius: 2px; background: var(--line); overflow: hidden; }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import sys
 import time
@@ -24,7 +23,7 @@ from sembox_ros.cli.common import (
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
-from sembox_ros.data.datasets import DATASETS, load_dataset
+from sembox_ros.data.datasets import instance_options, load_dataset
 from sembox_ros.data.sample import Dataset, Sample
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
@@ -149,8 +148,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.min_instance_score <= 1:
         raise ConfigError(f'--min-instance-score: expected 0..1, got {options.min_instance_score}')
     detection, chosen = detection_config(options), dataset_options(options)
-    takes_instances = 'with_instances' in inspect.signature(DATASETS[options.dataset]).parameters
-    dataset = load_dataset(options.dataset, {**({'with_instances': True} if takes_instances else {}), **chosen})
+    dataset = load_dataset(options.dataset, {**instance_options(options.dataset), **chosen})
     predictor = load_predictor(options)
     detection = dataclasses.replace(detection, fusion=predictor.choose_fusion(detection))
     grade = SceneGrade(predictor.labels, dataset.labels)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sembox_ros.draw import colorize, draw_overlay
+from sembox_ros.draw import colorize, colorize_panoptic, draw_overlay
 from sembox_ros.errors import DatasetError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bag_writer import SceneBagWriter, topic_of
@@ -136,9 +136,11 @@ class PartWriter:
         assert scene.detections is not None
         shown = scene.detections.above(self._threshold)
         published = Scene(scene.size_hw, scene.semantic, scene.confidence, shown, scene.instances)
-        color = overlay = None
+        color = panoptic_color = overlay = None
         if scene.semantic is not None and self._labels.semantic is not None and self._outputs:
             color = colorize(scene.semantic, self._labels.semantic)
+        if 'color' in self._outputs and scene.instances is not None:
+            panoptic_color = colorize_panoptic(published, self._labels)
         if self._outputs & {'overlay', 'video'}:
             assert frame.image is not None
             overlay = draw_overlay(frame.image, published, self._labels, alpha=self._alpha, color=color)
@@ -149,6 +151,7 @@ class PartWriter:
                 frame.received_ns,
                 published,
                 color=color if 'color' in self._outputs else None,
+                panoptic_color=panoptic_color,
                 overlay=overlay if 'overlay' in self._outputs else None,
             )
             if 'video' in self._outputs and overlay is not None:

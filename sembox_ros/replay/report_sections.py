@@ -177,10 +177,10 @@ def _panoptic(report: Mapping[str, Any]) -> Section:
     titles = [quality.upper() for quality in QUALITIES]
     return Section(
         'Panoptic',
-        'Panoptic quality: a segment is found where one of its class has an IoU above 0.5 with it. SQ is the mean IoU '
-        'of those that were found, RQ the F1 score of finding them, PQ of a class their product.',
+        'Percent. A segment is found where one of its class has an IoU above 0.5 with it. SQ is the mean IoU of those '
+        'that were found, RQ the F1 score of finding them, and the panoptic quality PQ of a class their product.',
         classes=ClassTable(titles, classes, [percent_cell(scores[quality]) for quality in QUALITIES]),
-        tables=[NumberTable(('mean, %, of', *titles), means)],
+        tables=[NumberTable(('mean over', *titles), means)],
     )
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sembox_ros.draw import draw_boxes, draw_overlay
+from sembox_ros.draw import draw_overlay
 from sembox_ros.labels import IGNORE_ID, LabelSet, SceneLabels
 from sembox_ros.replay.media import contact_sheet
 from sembox_ros.types import Detections, Scene
@@ -52,9 +52,7 @@ def render_worst(
     if truth_labels is None or truth_scene is None or (truth_scene.semantic is None and truth_scene.detections is None):
         return _sheet([panels], cell_hw)
     truth = _scaled(truth_scene, scale, cell_hw)
-    seen = draw_overlay(small, dataclasses.replace(truth, detections=None), truth_labels, alpha=ALPHA)
-    if truth.detections is not None:
-        draw_boxes(seen, truth.detections, truth_labels.detection, with_scores=False)
+    seen = draw_overlay(small, truth, truth_labels, alpha=ALPHA, with_scores=False)
     difference = _draw_difference(small, pred, truth, labels, truth_labels)
     return _sheet(
         [

@@ -79,7 +79,7 @@ def test_the_bag_of_outputs_has_the_headers_of_the_input(bag: Path, predictor: P
     stamps = [FIRST_NS + i * STEP_NS for i in range(11)]
     published = (
         'segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections',
-        'panoptic/instances',
+        'panoptic/instances', 'panoptic/color',
     )  # fmt: skip
     for topic in published:
         entries = seen.pop(f'/{topic}')

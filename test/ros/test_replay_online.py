@@ -33,7 +33,9 @@ def test_what_the_node_publishes_is_graded(tmp_path: Path, tiny_checkpoint_path:
     assert any('AP of the published boxes (score >= 0.01)' in note for note in accuracy['notes'])
     assert accuracy['semantic']['miou'] is not None
     stamps = [entry.stamp_ns for entry in read_bag(out / 'bag', ['/segmentation/mask'])]
-    assert len(stamps) == online['answered']
+    assert len(stamps) == online['answered'] == accuracy['scenes']
+    assert sorted(stamps) == sorted(entry.stamp_ns for entry in read_bag(out / 'bag', ['/panoptic/instances']))
+    assert accuracy['panoptic']['pq_stuff'] is not None
     assert set(stamps) <= {FIRST_NS + i * STEP_NS for i in range(15)}
     assert f'played 15, answered {online["answered"]}' in printed
     assert (out / 'report.html').is_file()
