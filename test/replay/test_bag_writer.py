@@ -21,7 +21,10 @@ from sembox_ros.types import Detections, Scene
 
 LABELS = load_scene_labels('cityscapes_19+cityscapes_things_8')
 SIZE_HW = (6, 5)
-FRAME_TOPICS = ('segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections')
+FRAME_TOPICS = (
+    'segmentation/mask', 'segmentation/confidence', 'segmentation/color', 'overlay', 'detections', 'panoptic/instances',
+    'panoptic/color',
+)  # fmt: skip
 
 
 def scene(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> Scene:
@@ -33,8 +36,12 @@ def scene(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> Scene:
         semantic=generator.integers(0, 19, size_hw, dtype=np.uint8),
         confidence=generator.integers(0, 256, size_hw, dtype=np.uint8),
         detections=Detections(
-            boxes, generator.integers(0, 8, len(boxes)), generator.uniform(0, 1, len(boxes)).astype(np.float32)
+            boxes,
+            generator.integers(0, 8, len(boxes)),
+            generator.uniform(0, 1, len(boxes)).astype(np.float32),
+            1 + generator.permutation(65535)[: len(boxes)],
         ),
+        instances=generator.integers(0, 65536, size_hw, dtype=np.uint16),
     )
 
 
@@ -43,7 +50,7 @@ def write_scenes(path: Path, seeds: range, cameras: tuple[str, ...] = ('',)) -> 
         for seed in seeds:
             for camera in cameras:
                 header = make_header(seed * 1000 + 7, 'left ü', ros1=seed % 2 == 1)
-                pictures = {'color': pixels_of(seed), 'overlay': pixels_of(seed + 1)}
+                pictures = {name: pixels_of(seed + i) for i, name in enumerate(('color', 'overlay', 'panoptic_color'))}
                 writer.write(camera, header, seed * 1000 + 9, scene(seed), **pictures)
     return path
 
@@ -58,14 +65,18 @@ def check_scenes(path: Path, seeds: range, prefix: str = '/') -> None:
         assert [entry.received_ns for entry in entries] == [seed * 1000 + 9 for seed in seeds]
         assert {entry.message.header.frame_id for entry in entries} == {'left ü'}
     for index, seed in enumerate(seeds):
-        mask, confidence, color, overlay, boxes = (by_topic[prefix + topic][index].message for topic in FRAME_TOPICS)
+        mask, confidence, color, overlay, boxes, instances, panoptic_color = (
+            by_topic[prefix + topic][index].message for topic in FRAME_TOPICS
+        )
         expected = scene(seed)
         np.testing.assert_array_equal(view_image(mask), expected.semantic)
         np.testing.assert_array_equal(view_image(confidence), expected.confidence)
         np.testing.assert_array_equal(view_image(color), pixels_of(seed))
         np.testing.assert_array_equal(view_image(overlay), pixels_of(seed + 1))
+        np.testing.assert_array_equal(view_image(panoptic_color), pixels_of(seed + 2))
+        np.testing.assert_array_equal(view_image(instances), expected.instances)
         read = read_detections(boxes, LABELS.detection)
-        for name in ('boxes_xyxy', 'class_ids', 'scores'):
+        for name in ('boxes_xyxy', 'class_ids', 'scores', 'ids'):
             np.testing.assert_array_equal(getattr(read, name), getattr(expected.detections, name))
         assert all(detection.header == boxes.header for detection in boxes.detections)
 
@@ -143,9 +154,9 @@ def test_parts_become_one_bag(tmp_path: Path) -> None:
         assert len(list(reader.messages())) == reader.announced.total()
         assert reader.lost == 0
     info = yaml.safe_load((tmp_path / 'bag' / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
-    assert (info['version'], info['storage_identifier'], info['message_count']) == (9, 'mcap', 7 * 5 + 3 * 2)
+    assert (info['version'], info['storage_identifier'], info['message_count']) == (9, 'mcap', 7 * 7 + 3 * 2)
     assert info['relative_file_paths'] == [file['path'] for file in info['files']]
-    assert [file['message_count'] for file in info['files']] == [17, 7, 17]
+    assert [file['message_count'] for file in info['files']] == [23, 9, 23]
     assert info['files'][2]['starting_time'] == {'nanoseconds_since_epoch': 4009}
 
 
