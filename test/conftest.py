@@ -17,7 +17,7 @@ from random_networks import calibrate_norms
 
 from sembox_ros.config import InputConfig
 from sembox_ros.inference.graphs import find_graph
-from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
+from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels, load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model, find_model
 
@@ -43,6 +43,20 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('checkpoint') / 'tiny.safetensors'
     save_checkpoint(Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False), path)
     return path
+
+
+@pytest.fixture(scope='session')
+def tiny_solo() -> Checkpoint:
+    """A network with instance masks and no box head, as small."""
+    config = dataclasses.replace(
+        find_model('sembox_b1_solo').config, encoder='efficientnet-b0', neck_channels=16, neck_cells=1,
+        semantic_channels=16, dpc_channels=16, detection_classes=8, instance_channels=8, instance_head_channels=16,
+        instance_head_depth=1, instance_grids=(6, 5, 4, 3, 2),
+    )  # fmt: skip
+    model = create_model(config, seed=7)
+    calibrate_norms(model, seed=7)
+    labels = load_scene_labels('cityscapes_19+cityscapes_things_8')
+    return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False)
 
 
 @pytest.fixture(scope='session')

@@ -108,8 +108,9 @@ class InstanceHead(nn.Module):
 def coordinates(features: Tensor) -> Tensor:
     """(B, 2, h, w) x and y of each place of a map (B, C, h, w), from -1 to 1 between the borders."""
     batch, _, height, width = features.shape
-    x = (torch.arange(width, device=features.device, dtype=torch.float32) * 2 + 1) / width - 1
-    y = (torch.arange(height, device=features.device, dtype=torch.float32) * 2 + 1) / height - 1
+    # Whole numbers: of sizes that are not known before, TensorRT makes no other ranges.
+    x = (torch.arange(width, device=features.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=features.device) * 2 + 1) / height - 1
     both = torch.stack((x.expand(height, width), y[:, None].expand(height, width)))
     return both.to(features.dtype).expand(batch, 2, height, width)
 

@@ -5,23 +5,25 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from sembox_ros.cli import export as export_module
 from sembox_ros.cli import main
 from sembox_ros.errors import CheckpointError
 from sembox_ros.inference import verification
-from sembox_ros.inference.export import ExportOptions
-from sembox_ros.inference.graphs import load_exported
+from sembox_ros.inference.export import ExportedNetwork, ExportOptions, output_names, save_openvino
+from sembox_ros.inference.graphs import find_graph, load_exported
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.inference.quantize import quantize, sensitive_nodes
 from sembox_ros.inference.verification import verify_export
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
+from sembox_ros.models.sembox import output_fields, resize_semantic
 
 # What TensorRT's ONNX parser supports, of the operators that such networks have: docs/operators.md of the repository
 # onnx/onnx-tensorrt at release 10.1, which also says that the opset may be 9 to 20. Nothing was run on TensorRT.
 TENSORRT_OPERATORS = {
     'Add', 'ArgMax', 'Cast', 'Concat', 'Constant', 'Conv', 'Div', 'Expand', 'Gather', 'Identity', 'MatMul', 'MaxPool',
-    'Mul', 'Pad', 'ReduceMean', 'Reshape', 'Resize', 'Shape', 'Sigmoid', 'Slice', 'Split', 'Squeeze', 'Sub',
+    'Mul', 'Pad', 'Range', 'ReduceMean', 'Reshape', 'Resize', 'Shape', 'Sigmoid', 'Slice', 'Split', 'Squeeze', 'Sub',
     'Transpose', 'Unsqueeze',
 }  # fmt: skip
 
@@ -83,6 +85,34 @@ def test_the_plain_file_is_right_and_verification_sees_the_padding_trap(
     onnx.save(trapped, path)
     with pytest.raises(CheckpointError, match='computes something else: onnxruntime'):
         verify_export(path, tiny, ExportOptions())
+
+
+def test_a_network_with_instances_is_exported_as_well(tiny_solo: Checkpoint, tmp_path: Path) -> None:
+    graph, names = find_graph(tiny_solo), output_fields(tiny_solo.config)
+    assert names == ('semantic_logits', 'category_logits', 'mask_kernels', 'mask_features')
+    model = onnx.load(graph)
+    assert tuple(output.name for output in model.graph.output) == names
+    assert {node.op_type for node in model.graph.node} <= TENSORRT_OPERATORS
+    ranges = {node.output[0] for node in model.graph.node if node.op_type == 'Range'}
+    kinds = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info if v.name in ranges}
+    assert kinds == dict.fromkeys(ranges, onnx.TensorProto.INT64)  # that document: others of constant sizes only
+    save_openvino(model, tmp_path / 'net.xml')
+    for path, options in ((graph, ExportOptions()), (tmp_path / 'net.xml', ExportOptions(format='openvino'))):
+        found = verify_export(path, tiny_solo, options)
+        assert {d.output for d in found} == set(names)
+        assert {d.shape[2:] for d in found} == set(verification.SIZES_HW)
+
+
+def test_class_ids_are_where_the_semantic_logits_were(tiny_solo: Checkpoint) -> None:
+    options = ExportOptions(argmax=True)
+    images = verification.probe_batch((128, 256))
+    with torch.inference_mode():
+        given = dict(zip(output_names(tiny_solo, options), ExportedNetwork(tiny_solo, options)(images), strict=True))
+        wanted = resize_semantic(tiny_solo.model, tiny_solo.model(images))
+    assert list(given) == ['semantic_ids', 'category_logits', 'mask_kernels', 'mask_features']
+    assert given['semantic_ids'].dtype == torch.uint8
+    assert (given['semantic_ids'] == wanted.semantic_logits.argmax(dim=1)).float().mean() > 0.999
+    torch.testing.assert_close(given['mask_features'], wanted.mask_features, atol=1e-3, rtol=0)
 
 
 def test_a_wrong_file_is_not_left_behind(

@@ -15,7 +15,7 @@ from sembox_ros.inference.choice import probe_batch
 from sembox_ros.inference.engines import Engine, create_engine
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.folding import fold
-from sembox_ros.models.sembox import NetworkOutput
+from sembox_ros.models.sembox import NetworkOutput, output_fields
 
 CPU = torch.device('cpu')
 
@@ -81,13 +81,19 @@ class EngineContract:
         with pytest.raises(InputError):
             run(engine, torch.zeros(1, 3, 100, 100))
 
-    def test_other_networks_run(self, detector: Checkpoint) -> None:
-        engine = create_engine(detector, self.name, device=CPU, precision='auto', threads=1)
-        batch = pictures(1, (128, 128))
-        with torch.inference_mode():
-            assert engine(batch).semantic_logits is None
-        for result, wanted in zip(run(engine, batch), expected(detector, batch), strict=True):
-            torch.testing.assert_close(result, wanted, atol=1e-3, rtol=0)
+    @pytest.mark.parametrize('kind', ['detector', 'tiny_solo'])
+    def test_other_networks_run(self, request: pytest.FixtureRequest, kind: str) -> None:
+        checkpoint: Checkpoint = request.getfixturevalue(kind)
+        engine = create_engine(checkpoint, self.name, device=CPU, precision='auto', threads=1)
+        for count, size_hw in ((1, (128, 128)), (2, (128, 256))):
+            batch = pictures(count, size_hw)
+            with torch.inference_mode():
+                output = engine(batch)
+            given = tuple(name for name, part in output._asdict().items() if part is not None)
+            assert given == output_fields(checkpoint.config)
+            for result, wanted in zip(run(engine, batch), expected(checkpoint, batch), strict=True):
+                assert wanted.std() > 1e-3
+                torch.testing.assert_close(result, wanted, atol=1e-3, rtol=0)
 
     def test_every_precision_that_it_offers_is_close(self, tiny: Checkpoint, engine: Engine) -> None:
         offered = type(engine).precisions(CPU)  # type: ignore[attr-defined]

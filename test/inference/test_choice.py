@@ -50,6 +50,22 @@ class NoNumber(Fast):
         return output._replace(semantic_logits=output.semantic_logits * torch.nan)  # type: ignore[operator]
 
 
+class WrongMasks(Fast):
+    name = 'wrong masks'
+
+    def __call__(self, batch: Tensor) -> NetworkOutput:
+        output = super().__call__(batch)
+        return output._replace(mask_features=-output.mask_features)  # type: ignore[operator]
+
+
+class WrongCategories(Fast):
+    name = 'wrong categories'
+
+    def __call__(self, batch: Tensor) -> NetworkOutput:
+        output = super().__call__(batch)
+        return output._replace(category_logits=output.category_logits * torch.nan)  # type: ignore[operator]
+
+
 class Broken(TorchEngine):
     name = 'broken'
 
@@ -80,6 +96,21 @@ def test_the_fastest_accurate_one_is_taken(known: Path, tiny: Checkpoint) -> Non
     assert measured['wrong'].score_shift > choice.MAX_SCORE_SHIFT
     assert 'is inaccurate' in measured['no number'].problem
     assert 'the driver is too old' in measured['broken'].problem
+
+
+def test_instances_count_as_boxes_do(
+    own_cache: Path, tiny_solo: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {'torch': TorchEngine, 'fast': Fast, 'wrong masks': WrongMasks, 'wrong categories': WrongCategories}
+    for module in (choice, engines):
+        monkeypatch.setattr(module, 'ENGINES', MappingProxyType(table))
+    engine, measured = choose(tiny_solo)
+    assert engine.name == 'fast'
+    assert measured['fast'].mask_shift == pytest.approx(0, abs=1e-5)
+    assert measured['wrong masks'].mask_shift > choice.MAX_MASK_SHIFT
+    assert measured['wrong masks'].score_shift < 1e-5
+    assert 'is inaccurate' in measured['wrong masks'].problem
+    assert 'is inaccurate' in measured['wrong categories'].problem
 
 
 def test_it_is_remembered_and_measured_anew_when_something_changes(
