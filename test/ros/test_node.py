@@ -141,7 +141,6 @@ def test_live_parameters_take_effect(start_node: StartNode, robot: Robot):
         ('class_id_format', 'nam', 'did you mean name?'),
         ('fusion', 'efficientps', 'needs a network with an instance head'),
         ('fusion', 'box', 'did you mean boxes?'),
-        ('tracking', 1, 'expected bool'),
         ('device', 'cuda', 'unconfigured'),
         ('cameras', ['front'], 'unconfigured'),
         ('batch_window_ms', 1000.5, '1000.5'),
