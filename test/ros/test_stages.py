@@ -30,7 +30,7 @@ class WatchedPredictor(Predictor):
     """Remembers what it was asked for; can be made to fail on more images than `most`, like a full GPU."""
 
     def __init__(self, checkpoint: Checkpoint):
-        super().__init__(checkpoint, device='cpu')
+        super().__init__(checkpoint, device='cpu', engine='torch')
         self.asked: list[tuple[int, frozenset[str]]] = []
         self.most = 64
 
