@@ -23,7 +23,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
-        *(shared(folder) for folder in ('launch', 'config', 'weights')),
+        *(shared(folder) for folder in ('launch', 'config', 'config/train', 'config/models', 'weights')),
     ],
     install_requires=[
         'av',
@@ -52,7 +52,7 @@ setup(
     extras_require={
         'cluster': ['ray'],
         'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-        'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout'],
+        'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout', 'torchmetrics'],
     },
     zip_safe=True,
     maintainer='sembox_ros developers',

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     # config as well: thresholds come in one object, the same for every caller.
     'postprocess': {'ops', 'panoptic', 'types', 'labels', 'config', 'errors'},
     'decoding': {'errors'},
-    'draw': {'types', 'panoptic', 'labels', 'errors'},
+    'draw': {'types', 'labels', 'errors'},
     'page': {'atomic', 'errors'},
     # label_tables as well: the ids that a dataset's files use are facts of the same kind.
     'data': {
@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         'label_ids', 'config', 'atomic', 'errors',
     },
     'cli': _BELOW_TRAINING | {'inference', 'training', 'decoding', 'replay'},
-    'ros': {'inference', 'draw', 'decoding', 'panoptic', 'types', 'labels', 'config', 'errors'},
+    'ros': {'inference', 'draw', 'decoding', 'types', 'labels', 'config', 'errors'},
     '__main__': {'cli'},
     '__init__': set(),
 }

@@ -17,7 +17,7 @@ def claim_pixels(
     detections: Detections,
     labels: SceneLabels,
     *,
-    min_score: float = 0.4,
+    min_score: float = 0.0,
     margin: float = 0.1,
     min_share: float = 0.5,
     min_fill: float = 0.15,

@@ -30,7 +30,7 @@ def fuse_efficientps(
     labels: SceneLabels,
     *,
     sizes_hw: Sequence[tuple[int, int]],
-    min_score: float = 0.5,
+    min_score: float = 0.0,
     max_overlap: float = 0.5,
 ) -> np.ndarray:
     """EfficientPS's panoptic fusion (Mohan and Valada 2020, section 3.4).
@@ -77,7 +77,7 @@ def fuse_heuristic(
     labels: SceneLabels,
     *,
     sizes_hw: Sequence[tuple[int, int]],
-    min_score: float = 0.5,
+    min_score: float = 0.0,
     max_overlap: float = 0.5,
 ) -> np.ndarray:
     """The merge of Panoptic FPN (Kirillov et al. 2019): masks by score, whatever the semantic head says.
