@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ PICTURES_BYTES = 4_500_000  # of all examples together, as text
 MAX_JSON_BYTES = 16_000_000
 MAX_CONFIG_CHARACTERS = 200_000
 TILES = {'miou': 'mIoU', 'pixel_accuracy': 'pixel accuracy', 'ap': 'AP', 'ap50': 'AP50'}
+PANOPTIC_TILES = {'pq': 'PQ', 'pq_things': 'PQ of things', 'pq_stuff': 'PQ of stuff'}  # where the dataset knows objects
 GRADES = {'ap75': 'AP75', 'ap_small': 'AP small', 'ap_medium': 'AP medium', 'ap_large': 'AP large'}
 # Scores by class: the part of a validation that has them, their name.
-PER_CLASS = (('semantic', 'iou_per_class'), ('boxes', 'ap_per_class'), ('boxes', 'ap50_per_class'))
+PER_CLASS = (
+    ('semantic', 'iou_per_class'), ('boxes', 'ap_per_class'), ('boxes', 'ap50_per_class'), ('panoptic', 'pq_per_class'),
+)  # fmt: skip
+PARTS = ('semantic', 'boxes', 'panoptic')
 
 Row = dict[str, float]
 
@@ -57,7 +62,7 @@ def write_summary(folder: Path) -> Path:
     draw_curves(train, val, finite(best.get('step'))).savefig(picture, format='png')
     (folder / 'curves.png').write_bytes(picture.getvalue())
     pictures, left_out = _examples(folder / 'examples')
-    columns, classes, means = score_table(_section(best, 'semantic'), _section(best, 'boxes'))
+    columns, classes, means = score_table(*(_section(best, part) for part in PARTS))
     page = Page(
         title=str(metrics.get('name') or folder.resolve().name),
         facts=_facts(metrics, train, val),
@@ -152,7 +157,9 @@ def _as_grades(row: Row) -> dict[str, Any]:
     """A validation of the history in the form that `metrics.json` has, as far as it goes."""
     semantic = {name: row[name] for name in ('miou', 'pixel_accuracy') if name in row}
     boxes = {name: row[name] for name in ('ap', 'ap50') if name in row}
-    return {'step': row['step'], 'epoch': row['epoch'], 'semantic': semantic, 'boxes': boxes} if row else {}
+    panoptic = {name: row[name] for name in PANOPTIC_TILES if name in row}
+    grades = {'semantic': semantic, 'boxes': boxes, 'panoptic': panoptic}
+    return {'step': row['step'], 'epoch': row['epoch'], **grades} if row else {}
 
 
 def _facts(metrics: Mapping[str, Any], train: Sequence[Row], val: Sequence[Row]) -> str:
@@ -193,15 +200,16 @@ def _count(number: float) -> str:
 
 
 def _score(grades: Mapping[str, Any], name: str) -> float:
-    """A number of either part; their names differ."""
-    return finite({**_section(grades, 'semantic'), **_section(grades, 'boxes')}.get(name))
+    """A number of any part; their names differ."""
+    return finite(next((part[name] for part in map(partial(_section, grades), PARTS) if name in part), None))
 
 
 def _tiles(best: Mapping[str, Any], last: Mapping[str, Any]) -> list[Tile]:
     """The best validation's numbers with the last one's below; none before the first validation."""
     if not best:
         return []
-    return [Tile(title, percent(_score(best, n)), f'last {percent(_score(last, n))}') for n, title in TILES.items()]
+    titles = TILES | (PANOPTIC_TILES if _section(best, 'panoptic') else {})
+    return [Tile(title, percent(_score(best, n)), f'last {percent(_score(last, n))}') for n, title in titles.items()]
 
 
 def _grades(best: Mapping[str, Any], is_chosen: bool) -> str:
