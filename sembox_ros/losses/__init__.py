@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from sembox_ros.losses.box import BoxLoss
 from sembox_ros.losses.instance import InstanceLoss
 from sembox_ros.losses.semantic import SemanticLoss
 from sembox_ros.ops.grids import Grids
+from sembox_ros.ops.outputs import RawOutput
 
 LOSSES: dict[str, Callable[..., Any]] = {'box': BoxLoss, 'semantic': SemanticLoss, 'instance': InstanceLoss}
 
@@ -53,34 +54,6 @@ def combine(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
     return {**losses, 'loss': sum(weighted[1:], start=weighted[0])}
 
 
-class SceneOutput(Protocol):
-    """What the losses read of a network's output."""
-
-    @property
-    def class_logits(self) -> Tensor | None:
-        """(B, A, K) before the sigmoid; None, as the next one, without a box head."""
-
-    @property
-    def box_regression(self) -> Tensor | None:
-        """(B, A, 4) dx, dy, dw, dh against the anchors."""
-
-    @property
-    def semantic_logits(self) -> Tensor | None:
-        """(B, K, H, W) before the softmax; None from a network that only detects."""
-
-    @property
-    def category_logits(self) -> Tensor | None:
-        """(B, G, K) before the sigmoid; None, as the next two, without an instance head."""
-
-    @property
-    def mask_kernels(self) -> Tensor | None:
-        """(B, G, E + 5)."""
-
-    @property
-    def mask_features(self) -> Tensor | None:
-        """(B, E, H / 4, W / 4)."""
-
-
 class SceneLoss:
     """The losses of all heads and their weighted sum.
 
@@ -110,7 +83,7 @@ class SceneLoss:
 
     def __call__(
         self,
-        output: SceneOutput,
+        output: RawOutput,
         *,
         anchors_xyxy: Tensor | None,
         semantic: Tensor | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.grids import Grids, create_grids, grid_shapes
+from sembox_ros.ops.outputs import RawOutput
 from sembox_ros.ops.placement import Placement
 from sembox_ros.panoptic import MIN_STUFF_SHARE, compose_panoptic, list_segments
 from sembox_ros.postprocess.claims import claim_pixels
@@ -24,34 +24,6 @@ from sembox_ros.postprocess.semantic import decode_semantic
 from sembox_ros.types import Detections, Scene
 
 PARTS = frozenset({'semantic', 'confidence', 'detections', 'instances', 'panoptic'})
-
-
-class RawOutput(Protocol):
-    """The raw tensors of a batch, as in `models.sembox.NetworkOutput`; None where the network has no such head."""
-
-    @property
-    def class_logits(self) -> Tensor | None:
-        """(B, A, K)."""
-
-    @property
-    def box_regression(self) -> Tensor | None:
-        """(B, A, 4)."""
-
-    @property
-    def semantic_logits(self) -> Tensor | None:
-        """(B, K, h, w)."""
-
-    @property
-    def category_logits(self) -> Tensor | None:
-        """(B, G, K)."""
-
-    @property
-    def mask_kernels(self) -> Tensor | None:
-        """(B, G, E)."""
-
-    @property
-    def mask_features(self) -> Tensor | None:
-        """(B, E, h, w)."""
 
 
 @dataclass(frozen=True)

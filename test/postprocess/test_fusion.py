@@ -84,7 +84,7 @@ def test_image_of_another_size_than_the_canvas(name: str) -> None:
     'row', [(LEFT, BOX_CAR, 0.4), (LEFT, BOX_CHAIR, 0.9)], ids=['not sure enough', 'of a class the mask does not know']
 )
 def test_who_takes_no_part(name: str, row: tuple[Box, int, float]) -> None:
-    assert not fuse(name, instances(row), semantics((LEFT, CAR))).any()
+    assert not fuse(name, instances(row), semantics((LEFT, CAR)), min_score=0.5).any()
     assert not fuse(name, instances(), semantics()).any()
 
 

@@ -55,10 +55,13 @@ def same_objects(before: Detection2DArray, after: Detection2DArray) -> float:
     return len(set(ids_of(before)) & set(ids_of(after))) / len(before.detections)
 
 
+@pytest.mark.parametrize(
+    ('checkpoint', 'fusion'), [(BUNDLED, 'boxes'), ('weights/sembox_b1_solo_streets.safetensors', 'efficientps')]
+)
 def test_the_image_of_instances_holds_the_ids_of_the_detections(
-    start_node: StartNode, robot: Robot, street: list[StreetFrame]
+    start_node: StartNode, robot: Robot, street: list[StreetFrame], checkpoint: str, fusion: str
 ):
-    start_node(checkpoint=find_shared(BUNDLED), engine='torch', fusion='boxes')
+    start_node(checkpoint=find_shared(checkpoint), engine='torch', fusion=fusion)
     message = message_of(street[0])
     alone = robot.exchange(message, '/image', robot.listen('/detections', Detection2DArray))
     for topic in ('panoptic/instances', *PICTURES):
@@ -78,8 +81,8 @@ def test_the_image_of_instances_holds_the_ids_of_the_detections(
     assert len(present) >= 3
     assert present <= set(ids_of(together))
     # The same file through the same predictor, without ROS, gives the same instances.
-    predictor = Predictor.from_checkpoint(engine='torch')
-    [scene] = predictor.predict([street[0].image], detection=DetectionConfig(fusion='boxes'), outputs={'instances'})
+    predictor = Predictor.from_checkpoint(find_shared(checkpoint), engine='torch')
+    [scene] = predictor.predict([street[0].image], detection=DetectionConfig(fusion=fusion), outputs={'instances'})
     assert scene.instances is not None
     assert (numbers == scene.instances).mean() > 0.999
     assert [answers[topic].encoding for topic in PICTURES] == ['rgb8', 'rgb8']
