@@ -15,7 +15,7 @@ from sembox_ros.losses.semantic import REGIONS
 from sembox_ros.models.zoo import find_model
 from sembox_ros.training.config import LossConfig, TrainConfig, load_train_config, write_train_config
 
-RECIPES = sorted((Path(__file__).parents[2] / 'config' / 'train').glob('*.yaml'))
+RECIPES = sorted((Path(__file__).parents[2] / 'config').glob('*/*.yaml'))
 
 
 @pytest.fixture
