@@ -102,9 +102,13 @@ def test_ctrl_c_lets_running_bags_save_and_keeps_finished_ones(folder: Path):
             pids_of(jobs[1])
             os.kill(os.getpid(), signal.SIGINT)
 
-    results = run_jobs_on_ray(
-        jobs, replay, address=None, gpus_per_job=None, cpus_per_job=CORES_OF_HALF, on_result=interrupt
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        results = run_jobs_on_ray(
+            jobs, replay, address=None, gpus_per_job=None, cpus_per_job=CORES_OF_HALF, on_result=interrupt
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [r.state for r in results] == ['done', 'interrupted', 'not run', 'kept']
     assert (jobs[1].out / 'saved').exists()
 
