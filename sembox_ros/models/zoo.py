@@ -66,9 +66,14 @@ def create_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
     """Build a model with random weights that depend on nothing but the configuration and the seed.
 
     Raises:
-        ConfigError: the model's name is not in the zoo.
+        ConfigError: the model's name is not in the zoo, or it does not have the heads that are asked for.
     """
     entry = find_model(config.name)
+    if entry.create is not create_sembox and (not config.box_head or config.instance_channels):
+        raise ConfigError(
+            f'box_head, instance_channels: expected true and 0, as {config.name} always has a box head and never an '
+            f'instance head; got {config.box_head} and {config.instance_channels}'
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return entry.create(config)

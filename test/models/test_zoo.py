@@ -101,3 +101,11 @@ def test_shared_neck_is_one_neck() -> None:
     assert separate['box_neck'] == shared['box_neck']
     # Its last cell makes p3 to p5 only, which is all that the semantic head reads.
     assert 0 < separate['semantic_neck'] < separate['box_neck']
+
+
+@pytest.mark.parametrize('name', ['efficientdet_d0', 'semanticboxnet_v1'])
+@pytest.mark.parametrize('heads', [{'box_head': False}, {'instance_channels': 64}])
+def test_heads_must_be_those_of_the_model(name: str, heads: dict[str, int]) -> None:
+    config = dataclasses.replace(MODELS[name].config, semantic_classes=19, **heads)
+    with pytest.raises(ConfigError, match=f'^box_head, instance_channels: expected true and 0, as {name} '):
+        create_model(config)
