@@ -24,7 +24,7 @@ from sembox_ros.cli.common import (
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
 from sembox_ros.data.datasets import instance_options, load_dataset
-from sembox_ros.data.sample import Dataset, Sample
+from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores, fusions_table, scores_table, sizes_line
@@ -33,6 +33,7 @@ from sembox_ros.label_ids import has_label_ids
 from sembox_ros.panoptic_files import PanopticWriter
 from sembox_ros.postprocess.fusion import FUSIONS
 from sembox_ros.replay.exports import PredictionWriter
+from sembox_ros.training.validation import add_scores
 from sembox_ros.types import Scene
 
 OPTIONS = (*PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'fusion')
@@ -58,20 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_options(parser, OPTIONS)
     parser.set_defaults(score_threshold=SCORE_THRESHOLD)
-
-
-def add_scores(grade: SceneGrade, sample: Sample, scene: Scene, dataset: Dataset) -> None:
-    """Count one image, in what both sides know about it."""
-    if scene.semantic is not None and sample.semantic is not None:
-        grade.add_mask(scene.semantic, sample.semantic)
-    boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
-    if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
-        grade.add_boxes(
-            sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
-        )
-    truth = sample.compose_panoptic(dataset.labels) if grade.has_panoptic else None
-    if scene.panoptic is not None and truth is not None:
-        grade.add_panoptic(scene.panoptic, *truth)
 
 
 class Writers:
@@ -127,7 +114,7 @@ def evaluate(
     for index in tqdm(range(count), desc='evaluate', unit='image', disable=None):
         sample = dataset[index]
         [scene] = predict([sample.image])
-        add_scores(grade, sample, scene, dataset)
+        add_scores(grade, sample, scene, dataset.labels)
         if writers is not None:
             writers.write(sample.image_id, scene)
     if writers is not None:

@@ -30,8 +30,9 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def instance_options(name: str) -> dict[str, bool]:
-    """The options that make a dataset give `Sample.instances`; none for one that has no instances."""
-    return {option: True for option in inspect.signature(DATASETS[name]).parameters if option == 'with_instances'}
+    """The options that make a dataset give `Sample.instances`; none for one that has no instances or is unknown."""
+    known = inspect.signature(DATASETS[name]).parameters if name in DATASETS else {}
+    return {'with_instances': True} if 'with_instances' in known else {}
 
 
 def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
@@ -57,8 +58,3 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         if parameter.default is inspect.Parameter.empty and parameter.name not in options:
             raise ConfigError(f"dataset {name}: option '{parameter.name}' is missing")
     return factory(**options)
-
-
-def has_option(name: str, option: str) -> bool:
-    """Whether the dataset of that name has an option of that name."""
-    return name in DATASETS and option in inspect.signature(DATASETS[name]).parameters

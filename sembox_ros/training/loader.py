@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from sembox_ros.data.datasets import has_option, load_dataset
+from sembox_ros.data.datasets import instance_options, load_dataset
 from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import DatasetError
@@ -134,10 +134,10 @@ def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
         DatasetError: it is not there.
     """
     data = config.data
-    known = has_option(data.dataset, 'with_instances')
-    learnt = known and learns_instances(config)
-    train = load_dataset(data.dataset, data.options({**data.train, **({'with_instances': True} if learnt else {})}))
-    val = load_dataset(data.dataset, data.options({**data.val, **({'with_instances': True} if known else {})}))
+    with_instances = instance_options(data.dataset)
+    learnt = with_instances if learns_instances(config) else {}
+    train = load_dataset(data.dataset, data.options({**data.train, **learnt}))
+    val = load_dataset(data.dataset, data.options({**data.val, **with_instances}))
     return train, val
 
 

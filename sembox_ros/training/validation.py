@@ -47,6 +47,27 @@ class Scores(GradeScores):
         return float(sum(np.nan_to_num(numbers.get(name, 0.0)) for name in best_by.split('+')))
 
 
+def add_scores(grade: SceneGrade, sample: Sample, scene: Scene, gt: SceneLabels) -> None:
+    """Count one image, in what both sides know about it.
+
+    Args:
+        grade: counts.
+        sample: with its ground truth.
+        scene: what the network saw in it; parts that it does not give are None.
+        gt: label sets of the sample's dataset.
+    """
+    if scene.semantic is not None and sample.semantic is not None:
+        grade.add_mask(scene.semantic, sample.semantic)
+    boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
+    if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
+        grade.add_boxes(
+            sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids, gt_is_crowd=is_crowd
+        )
+    truth = sample.compose_panoptic(gt) if grade.has_panoptic and scene.panoptic is not None else None
+    if scene.panoptic is not None and truth is not None:
+        grade.add_panoptic(scene.panoptic, *truth)
+
+
 class Grader:
     """Collects the scores of one validation, and some pictures; those of several processes merge.
 
@@ -72,17 +93,7 @@ class Grader:
             sample: with its ground truth.
             scene: what the network saw in it; parts that it does not give are None.
         """
-        if scene.semantic is not None and sample.semantic is not None:
-            self._grade.add_mask(scene.semantic, sample.semantic)
-        boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
-        if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
-            self._grade.add_boxes(
-                sample.image_id, scene.detections, gt_boxes_xyxy=boxes_xyxy, gt_class_ids=class_ids,
-                gt_is_crowd=is_crowd,
-            )  # fmt: skip
-        truth = sample.compose_panoptic(self._gt)
-        if scene.panoptic is not None and truth is not None:
-            self._grade.add_panoptic(scene.panoptic, *truth)
+        add_scores(self._grade, sample, scene, self._gt)
         if len(self.pictures) < self._examples:
             self.pictures.append(draw_example(sample, scene, self.labels, self._gt))
 
