@@ -30,7 +30,7 @@ from sembox_ros.config import DetectionConfig, InputConfig
 from sembox_ros.data.streets import render_street
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled
 from sembox_ros.models.folding import fold
-from sembox_ros.models.sembox import NetworkOutput, resize_semantic, semantic_sizes
+from sembox_ros.models.sembox import NetworkOutput, resize_maps, semantic_sizes
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.boxes import decode_boxes
 from sembox_ros.ops.nms import select_boxes, top_candidates
@@ -165,7 +165,7 @@ def measure_size(size_hw: tuple[int, int], rounds: int, limits: Limits, sections
     output = model(example[:1])
     logits = output.semantic_logits[0]
     sizes = semantic_sizes(checkpoint.model, output.semantic_logits)
-    plain = lambda: resize_semantic(checkpoint.model, output).semantic_logits.argmax(dim=1)  # noqa: E731
+    plain = lambda: resize_maps(checkpoint.model, output).semantic_logits.argmax(dim=1)  # noqa: E731
     ways = {'plain': plain, 'resize_argmax': lambda: find_classes(logits, sizes, size_hw)}
     try:
         from sembox_ros.ops.fused_argmax import resize_argmax_cuda

@@ -36,7 +36,7 @@ from sembox_ros.labels import SceneLabels, load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.models.folding import fold
 from sembox_ros.models.semanticboxnet_v1 import CANVAS_HW
-from sembox_ros.models.sembox import NetworkOutput, resize_semantic
+from sembox_ros.models.sembox import NetworkOutput, resize_maps
 from sembox_ros.models.zoo import create_model, find_model
 
 Way = tuple[str, str]  # engine and precision
@@ -152,7 +152,7 @@ def create_our_engine(checkpoint: Checkpoint, way: Way, threads: int) -> Engine:
 def comparable(subject: Subject, results: list[Any]) -> list[Any]:
     """Outputs whose masks have one size however the network was folded; copied, since engines reuse their memory."""
     if subject.checkpoint is not None:
-        results = [resize_semantic(subject.checkpoint.model, NetworkOutput(*results[0]))]
+        results = [resize_maps(subject.checkpoint.model, NetworkOutput(*results[0]))]
     return [tensor.clone() for tensor in outputs_of(results)]
 
 

@@ -38,7 +38,7 @@ from sembox_ros.config import ModelConfig
 from sembox_ros.errors import ConfigError, SemboxError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.profile import profile_network
-from sembox_ros.models.sembox import SEMANTIC_LEVELS, NetworkOutput, SemanticBoxNet, check_images, resize_semantic
+from sembox_ros.models.sembox import SEMANTIC_LEVELS, NetworkOutput, SemanticBoxNet, check_images, resize_maps
 from sembox_ros.models.zoo import find_model
 from sembox_ros.training.config import TrainConfig, load_train_config
 from sembox_ros.training.loader import create_train_loader, load_datasets
@@ -64,7 +64,7 @@ class SemanticPart(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images)
-        c2, c3, c4, c5 = self.encoder(images)
+        c2, c3, c4, c5 = self.encoder(images)[-4:]
         return self.head((c2, *self.neck((c3, c4, c5))[:SEMANTIC_LEVELS]))
 
 
@@ -217,7 +217,7 @@ def count_costs(config: TrainConfig, labels: SceneLabels) -> tuple[int, int]:
     The library's encoder carries a layer of the classifier that its networks never use; it does not count.
     """
     model = create(config, labels)[0].eval()
-    logits = resize_semantic(model, model(torch.zeros(1, 3, *config.input.size_hw))).semantic_logits
+    logits = resize_maps(model, model(torch.zeros(1, 3, *config.input.size_hw))).semantic_logits
     if logits.shape[2:] != config.input.size_hw:
         raise SystemExit(f'{config.model}: expected logits of {config.input.size_hw}, got {tuple(logits.shape[2:])}')
     logits.sum().backward()

@@ -29,6 +29,8 @@ _CAMERA_NAME = re.compile(r'[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 LEVELS = 5  # of the pyramid, p3 to p7
 MAX_GRID_ROWS = 100
 SIZE_DIVISOR = 128  # p7's stride: every pyramid level then halves exactly
+INPUT_CHANNELS = {'image': 3, 'flow': 2}
+TASKS = ('semantic', 'depth', 'motion')
 
 
 def option(
@@ -134,7 +136,11 @@ class ModelConfig(Checked):
     """Architecture of a SemanticBoxNet; everything that fixes its parameter shapes."""
 
     name: str = option('sembox_b1', 'name of the architecture in the model zoo')
-    encoder: str = option('efficientnet-b1', 'efficientnet-b0 to -b7, or torchvision-efficientnet-b0 to -b7')
+    encoder: str = option('efficientnet-b1', 'backbone, by its name in models/encoders')
+    decoder: str = option('', "name in models/decoders; empty: SemanticBoxNet's or EfficientDet's own heads")
+    decoder_channels: int = option(256, 'channels inside the decoder', minimum=8, maximum=1024)
+    inputs: tuple[str, ...] = option(('image',), 'what the network sees: image, or image and flow, with a decoder')
+    tasks: tuple[str, ...] = option(('semantic',), 'of semantic, depth and motion: a decoder for each')
     neck_channels: int = option(88, 'channels of both pyramids', minimum=8, maximum=512)
     neck_cells: int = option(4, 'BiFPN cells of each pyramid', minimum=1, maximum=8)
     separate_semantic_neck: bool = option(True, 'give the semantic branch a BiFPN of its own')
@@ -163,7 +169,14 @@ class ModelConfig(Checked):
         rows = self.instance_grids
         if len(rows) != LEVELS or not all(type(count) is int and 1 <= count <= MAX_GRID_ROWS for count in rows):
             raise ConfigError(f'instance_grids: expected {LEVELS} numbers in 1..{MAX_GRID_ROWS}, got {rows!s:.80}')
-        if not (self.box_head or self.semantic_classes or self.instance_channels):
+        for name, values, known in (('inputs', self.inputs, tuple(INPUT_CHANNELS)), ('tasks', self.tasks, TASKS)):
+            if not values or list(values) != [value for value in known if value in values]:
+                raise ConfigError(f'{name}: expected some of {", ".join(known)}, in this order, got {values!s:.80}')
+        if self.inputs[0] != 'image':
+            raise ConfigError(f'inputs: expected image, or image and flow, got {", ".join(self.inputs)}')
+        if not self.decoder and (self.inputs != ('image',) or self.tasks != ('semantic',)):
+            raise ConfigError('inputs, tasks: flow, depth and motion need a decoder, got none')
+        if not (self.box_head or self.semantic_classes or self.instance_channels or self.decoder):
             raise ConfigError('box_head: expected true, or semantic_classes or instance_channels, or nothing is found')
 
 

@@ -18,7 +18,7 @@ from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.inference.preprocess import Preprocessor
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.folding import fold
-from sembox_ros.models.sembox import NetworkOutput, resize_semantic
+from sembox_ros.models.sembox import NetworkOutput, resize_maps
 from sembox_ros.ops.placement import place_image
 
 # How far an output may be from PyTorch's in fp32: its largest difference, of int8 files the mean one. Class ids
@@ -125,7 +125,7 @@ def _example(
     with torch.inference_mode():
         output: NetworkOutput = network(batch)
         if options.argmax:
-            output = resize_semantic(network, output)
+            output = resize_maps(network, output)
     expected = [part for part in output if part is not None]
     return np.stack(pictures) if options.preprocessing else batch.contiguous().numpy().copy(), expected
 

@@ -10,7 +10,8 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import ConfigError
 from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
-from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.encoders import create_encoder
+from sembox_ros.models.encoders.base import Encoder
 from sembox_ros.models.sembox import NetworkOutput, check_images
 
 
@@ -57,7 +58,7 @@ class EfficientDet(nn.Module):
         box_head: pyramid to class logits and regressions.
     """
 
-    def __init__(self, *, encoder: EfficientNetEncoder, box_neck: BiFPN, box_head: BoxHead) -> None:
+    def __init__(self, *, encoder: Encoder, box_neck: BiFPN, box_head: BoxHead) -> None:
         super().__init__()
         self.encoder = encoder
         self.box_neck = box_neck
@@ -76,7 +77,7 @@ class EfficientDet(nn.Module):
             InputError: another shape.
         """
         check_images(images)
-        class_logits, box_regression = self.box_head(self.box_neck(self.encoder(images)[1:]))
+        class_logits, box_regression = self.box_head(self.box_neck(self.encoder(images)[-3:]))
         return NetworkOutput(class_logits, box_regression, None)
 
 
@@ -115,12 +116,12 @@ def create_efficientdet(config: ModelConfig) -> EfficientDet:
     """
     if config.semantic_classes:
         raise ConfigError(f'semantic_classes: expected 0, {config.name} only detects; got {config.semantic_classes}')
-    encoder = EfficientNetEncoder(config.encoder)
+    encoder = create_encoder(config.encoder)
     channels = config.neck_channels
     weighted = SCALINGS[config.name].weighted
     return EfficientDet(
         encoder=encoder,
-        box_neck=BiFPN(encoder.channels[1:], channels, config.neck_cells, weighted=weighted),
+        box_neck=BiFPN(encoder.channels[-3:], channels, config.neck_cells, weighted=weighted),
         box_head=BoxHead(
             channels=channels, classes=config.detection_classes, depth=config.box_head_depth, levels=len(LEVELS)
         ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sembox_ros.config import ModelConfig
+from sembox_ros.config import INPUT_CHANNELS, ModelConfig
 from sembox_ros.models.folding import fold
 from sembox_ros.models.zoo import create_model
 
@@ -44,15 +45,17 @@ def profile_model(config: ModelConfig, size_hw: tuple[int, int], *, folded: bool
     """
     with torch.device('meta'):
         model = create_model(config)
-    return profile_network(fold(model.eval()) if folded else model, size_hw)
+    channels = sum(INPUT_CHANNELS[name] for name in config.inputs)
+    return profile_network(fold(model.eval()) if folded else model, size_hw, channels=channels)
 
 
-def profile_network(model: nn.Module, size_hw: tuple[int, int]) -> list[ComponentProfile]:
-    """Profile each direct part of any network of images (1, 3, H, W), on torch's meta device (shapes only).
+def profile_network(model: nn.Module, size_hw: tuple[int, int], *, channels: int = 3) -> list[ComponentProfile]:
+    """Profile each direct part of any network of images (1, C, H, W), on torch's meta device (shapes only).
 
     Args:
         model: its tensors move to the meta device and lose their values; it is in evaluation mode afterwards.
         size_hw: height and width of the input, such that the network takes them.
+        channels: of the input.
     """
     model = model.to('meta').eval()
     outputs: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -64,12 +67,12 @@ def profile_network(model: nn.Module, size_hw: tuple[int, int]) -> list[Componen
 
         model.get_submodule(name).register_forward_hook(hook)
 
-    parts = dict(model.named_children())
+    parts = dict(_find_parts(model))
     for name in parts:
         record(name)
     counter = FlopCounterMode(display=False, depth=2)
     with counter, torch.no_grad():
-        model(torch.empty(1, 3, *size_hw, device='meta'))
+        model(torch.empty(1, channels, *size_hw, device='meta'))
     counts = counter.get_flop_counts()
     root = type(model).__name__
     return [
@@ -81,3 +84,12 @@ def profile_network(model: nn.Module, size_hw: tuple[int, int]) -> list[Componen
         )
         for name, part in parts.items()
     ]
+
+
+def _find_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of each direct part; a dict of modules, which nobody calls, is as many parts as it has."""
+    for name, part in model.named_children():
+        if isinstance(part, nn.ModuleDict):
+            yield from ((f'{name}.{key}', child) for key, child in part.items())
+        else:
+            yield name, part

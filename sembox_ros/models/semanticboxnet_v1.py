@@ -15,7 +15,7 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import InputError
 from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
-from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.encoders.efficientnet import EfficientNetEncoder
 from sembox_ros.models.folding import merge_convolutions
 from sembox_ros.models.layers import SeparableConv
 from sembox_ros.models.sembox import NetworkOutput, SemanticBoxNet
@@ -241,8 +241,8 @@ def create_semanticboxnet_v1(config: ModelConfig) -> SemanticBoxNetV1:
     channels = config.neck_channels
     return SemanticBoxNetV1(
         encoder=encoder,
-        box_neck=BiFPN(encoder.channels[1:], channels, config.neck_cells),
-        semantic_neck=BiFPN(encoder.channels[1:], channels, config.neck_cells),
+        box_neck=BiFPN(encoder.channels[-3:], channels, config.neck_cells),
+        semantic_neck=BiFPN(encoder.channels[-3:], channels, config.neck_cells),
         box_head=BoxHead(
             channels=channels, classes=config.detection_classes, depth=config.box_head_depth, levels=len(LEVELS)
         ),

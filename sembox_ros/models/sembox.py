@@ -12,7 +12,8 @@ from sembox_ros.config import SIZE_DIVISOR, ModelConfig
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.models.bifpn import LEVELS, BiFPN
 from sembox_ros.models.box_head import BoxHead
-from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.encoders import create_encoder
+from sembox_ros.models.encoders.base import Encoder
 from sembox_ros.models.instance_head import InstanceHead
 from sembox_ros.models.semantic_head import SemanticHead
 from sembox_ros.ops.grids import grid_shapes
@@ -34,14 +35,23 @@ class NetworkOutput(NamedTuple):
             row by row. None, as the next two, from a network without an instance head.
         mask_kernels: (B, G, E): a 1x1 convolution for each cell.
         mask_features: (B, E, h, w) that the kernels turn into mask logits, at a quarter of the input's size.
+        log_depth: (B, 1, h, w) natural logarithm of the depth in metres, as large as semantic logits would be. None, as
+            the next one, from a network without that task.
+        motion_logits: (B, 1, h, w) before the sigmoid: what moves in the world.
     """
 
-    class_logits: Tensor | None
-    box_regression: Tensor | None
-    semantic_logits: Tensor | None
+    class_logits: Tensor | None = None
+    box_regression: Tensor | None = None
+    semantic_logits: Tensor | None = None
     category_logits: Tensor | None = None
     mask_kernels: Tensor | None = None
     mask_features: Tensor | None = None
+    log_depth: Tensor | None = None
+    motion_logits: Tensor | None = None
+
+
+# What covers the image in the same way and is resized alike.
+MAPS = ('semantic_logits', 'log_depth', 'motion_logits')
 
 
 def output_fields(config: ModelConfig) -> tuple[str, ...]:
@@ -49,7 +59,9 @@ def output_fields(config: ModelConfig) -> tuple[str, ...]:
     boxes = ('class_logits', 'box_regression') if config.box_head else ()
     semantic = ('semantic_logits',) if config.semantic_classes else ()
     instances = ('category_logits', 'mask_kernels', 'mask_features') if config.instance_channels else ()
-    return (*boxes, *semantic, *instances)
+    depth = ('log_depth',) if 'depth' in config.tasks else ()
+    motion = ('motion_logits',) if 'motion' in config.tasks else ()
+    return (*boxes, *semantic, *instances, *depth, *motion)
 
 
 def concatenate(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
@@ -60,14 +72,14 @@ def concatenate(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
     return NetworkOutput._make(None if column[0] is None else torch.cat(column) for column in columns)
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, channels: int = 3) -> None:
     """Refuse what the networks cannot halve seven times.
 
     Raises:
-        InputError: not (B, 3, H, W) with H and W divisible by 128.
+        InputError: not (B, channels, H, W) with H and W divisible by 128.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(f'images: expected (B, 3, H, W), got {tuple(images.shape)}')
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise InputError(f'images: expected (B, {channels}, H, W), got {tuple(images.shape)}')
     height, width = images.shape[2:]
     if not height or not width or height % SIZE_DIVISOR or width % SIZE_DIVISOR:
         raise InputError(
@@ -90,7 +102,7 @@ class SemanticBoxNet(nn.Module):
     def __init__(
         self,
         *,
-        encoder: EfficientNetEncoder,
+        encoder: Encoder,
         box_neck: BiFPN,
         semantic_neck: BiFPN | None,
         box_head: BoxHead | None,
@@ -115,14 +127,14 @@ class SemanticBoxNet(nn.Module):
             InputError: another shape.
         """
         check_images(images)
-        c2, c3, c4, c5 = self.encoder(images)
+        c2, c3, c4, c5 = self.encoder(images)[-4:]
         pyramid = self.box_neck((c3, c4, c5))
         semantic = pyramid if self.semantic_neck is None else self.semantic_neck((c3, c4, c5))
         absent = (None, None, None)
         boxes = absent[:2] if self.box_head is None else self.box_head(pyramid)
         logits = self.semantic_head((c2, *semantic[:SEMANTIC_LEVELS]))
         instances = absent if self.instance_head is None else self.instance_head(c2, pyramid)
-        return NetworkOutput._make((*boxes, logits, *instances))
+        return NetworkOutput._make((*boxes, logits, *instances, *absent[:2]))
 
     def semantic_sizes(self, logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """What semantic logits of a size are resized to, bilinear and one after the other, until they cover the input.
@@ -133,17 +145,16 @@ class SemanticBoxNet(nn.Module):
         return (2 * height, 2 * width), (4 * height, 4 * width)
 
 
-def resize_semantic(network: Any, output: NetworkOutput) -> NetworkOutput:
-    """The output with its semantic logits at the size that they stand for, for losses and comparisons.
+def resize_maps(network: Any, output: NetworkOutput) -> NetworkOutput:
+    """The output with its `MAPS` at the size that they stand for, for losses and comparisons.
 
     Args:
         network: that gave it.
         output: of the network or of its folded copy.
     """
-    logits = output.semantic_logits
-    if logits is None:
-        return output
-    return output._replace(semantic_logits=resize_through(logits, semantic_sizes(network, logits)))
+    given = {name: getattr(output, name) for name in MAPS}
+    resized = {k: resize_through(v, semantic_sizes(network, v)) for k, v in given.items() if v is not None}
+    return output._replace(**resized)
 
 
 def semantic_sizes(network: Any, logits: Tensor) -> tuple[tuple[int, int], ...]:
@@ -161,15 +172,20 @@ def create_sembox(config: ModelConfig) -> SemanticBoxNet:
     """Build the network that `config` describes, with randomly initialised weights.
 
     Raises:
-        ConfigError: it has no semantic classes.
+        ConfigError: it has no semantic classes, or an encoder of other strides.
     """
     if not config.semantic_classes:
         raise ConfigError(f'semantic_classes: {config.name} needs at least one, got 0; efficientdet_* has none')
-    encoder = EfficientNetEncoder(config.encoder)
+    encoder = create_encoder(config.encoder)
+    if encoder.strides[-4:] != (4, 8, 16, 32):
+        raise ConfigError(
+            f'encoder: {config.name} needs features of strides 4, 8, 16 and 32 at the end, {config.encoder} has '
+            f'{", ".join(map(str, encoder.strides))}'
+        )
     channels = config.neck_channels
 
     def neck(outputs: int) -> BiFPN:
-        return BiFPN(encoder.channels[1:], channels, config.neck_cells, outputs)
+        return BiFPN(encoder.channels[-3:], channels, config.neck_cells, outputs)
 
     return SemanticBoxNet(
         encoder=encoder,
@@ -181,14 +197,14 @@ def create_sembox(config: ModelConfig) -> SemanticBoxNet:
         if config.box_head
         else None,
         semantic_head=SemanticHead(
-            in_channels=(encoder.channels[0], channels, channels, channels),
+            in_channels=(encoder.channels[-4], channels, channels, channels),
             channels=config.semantic_channels,
             dpc_channels=config.dpc_channels,
             classes=config.semantic_classes,
         ),
         instance_head=InstanceHead(
             pyramid_channels=channels,
-            c2_channels=encoder.channels[0],
+            c2_channels=encoder.channels[-4],
             channels=config.instance_head_channels,
             depth=config.instance_head_depth,
             features=config.instance_channels,

@@ -12,6 +12,7 @@ from torch import nn
 from sembox_ros.config import InputConfig, ModelConfig, suggest
 from sembox_ros.errors import ConfigError
 from sembox_ros.models.efficientdet import SCALINGS, create_efficientdet, efficientdet_config, efficientdet_input
+from sembox_ros.models.segmentation import create_segmentation
 from sembox_ros.models.semanticboxnet_v1 import V1_CONFIG, V1_INPUT, create_semanticboxnet_v1
 from sembox_ros.models.sembox import create_sembox
 
@@ -33,6 +34,25 @@ def _sembox(name: str, channels: int, cells: int, depth: int, **options: Any) ->
     return ModelEntry(create_sembox, config)
 
 
+def _segmentation(name: str, encoder: str, decoder: str, size_hw: tuple[int, int], **options: Any) -> ModelEntry:
+    """An encoder with a decoder, at the size that its publisher trained it for."""
+    config = ModelConfig(name=name, encoder=encoder, decoder=decoder, box_head=False, **options)
+    return ModelEntry(create_segmentation, config, InputConfig(size_hw=size_hw))
+
+
+# TI's edgeailite: name, encoder, decoder, size, channels of the decoder.
+_EDGEAILITE = (
+    ('mobilenetv2_s16_deeplabv3plus_lite', 'mobilenetv2-s16', 'deeplabv3plus_lite', (384, 768), 256),
+    ('mobilenetv2_unet_lite', 'mobilenetv2', 'unet_lite', (384, 768), 256),
+    ('mobilenetv2_fpn_lite', 'mobilenetv2', 'fpn_lite', (384, 768), 256),
+    ('mobilenetv2_1p4_fpn_lite', 'mobilenetv2-1.4', 'fpn_lite', (512, 512), 360),
+    ('fd_mobilenetv2_fpn_lite', 'fd-mobilenetv2', 'fpn_lite', (768, 1536), 256),
+    ('regnetx_400mf_fpn_lite', 'regnetx-400mf', 'fpn_lite', (384, 768), 256),
+    ('regnetx_800mf_fpn_lite', 'regnetx-800mf', 'fpn_lite', (384, 768), 256),
+    ('regnetx_1p6gf_fpn_lite', 'regnetx-1.6gf', 'fpn_lite', (512, 1024), 264),
+    ('regnetx_3p2gf_fpn_lite', 'regnetx-3.2gf', 'fpn_lite', (512, 1024), 288),
+)
+
 MODELS: Mapping[str, ModelEntry] = MappingProxyType(
     {
         'sembox_b0': _sembox('sembox_b0', 64, 3, 3),
@@ -46,6 +66,12 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         # SOLOv2's instance masks in place of the box head.
         'sembox_b1_solo': _sembox('sembox_b1_solo', 88, 4, 3, box_head=False, instance_channels=64),
         'semanticboxnet_v1': ModelEntry(create_semanticboxnet_v1, V1_CONFIG, V1_INPUT),
+        **{row[0]: _segmentation(*row[:4], decoder_channels=row[4]) for row in _EDGEAILITE},
+        # Three tasks on one encoder of image and flow.
+        'mobilenetv2_s16_multitask': _segmentation(
+            'mobilenetv2_s16_multitask', 'mobilenetv2-s16', 'deeplabv3plus_lite', (384, 768),
+            inputs=('image', 'flow'), tasks=('semantic', 'depth', 'motion'),
+        ),
         **{n: ModelEntry(create_efficientdet, efficientdet_config(n), efficientdet_input(n)) for n in SCALINGS},
     }
 )
@@ -69,7 +95,16 @@ def create_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
         ConfigError: the model's name is not in the zoo, or it does not have the heads that are asked for.
     """
     entry = find_model(config.name)
-    if entry.create is not create_sembox and (not config.box_head or config.instance_channels):
+    if bool(config.decoder) != (entry.create is create_segmentation):
+        wanted = 'one' if entry.create is create_segmentation else 'none'
+        raise ConfigError(f"decoder: expected {wanted} for {config.name}, got '{config.decoder}'")
+    if config.decoder:
+        if config.box_head or config.instance_channels:
+            raise ConfigError(
+                f'box_head, instance_channels: expected false and 0, as {config.name} has decoders alone; got '
+                f'{config.box_head} and {config.instance_channels}'
+            )
+    elif entry.create is not create_sembox and (not config.box_head or config.instance_channels):
         raise ConfigError(
             f'box_head, instance_channels: expected true and 0, as {config.name} always has a box head and never an '
             f'instance head; got {config.box_head} and {config.instance_channels}'

@@ -17,7 +17,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.losses import SceneLoss, create_loss
 from sembox_ros.models.checkpoint import Checkpoint
-from sembox_ros.models.encoder import EfficientNetEncoder
+from sembox_ros.models.encoders.efficientnet import EfficientNetEncoder
 from sembox_ros.models.zoo import MODELS, create_model, find_model
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.targets.anchors import assign_anchors

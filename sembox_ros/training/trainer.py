@@ -22,7 +22,7 @@ from sembox_ros.errors import ConfigError, TrainingError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.layers import measure_norms
-from sembox_ros.models.sembox import resize_semantic
+from sembox_ros.models.sembox import resize_maps
 from sembox_ros.models.zoo import MODELS
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.grids import Grids, create_grids
@@ -239,7 +239,7 @@ class Trainer:
             self._grids[size_hw] = create_grids(head.shapes, size_hw, self.fabric.device)
         semantic = batch.semantic
         if semantic is not None and output.semantic_logits is not None:
-            output = resize_semantic(self.network.module, output)
+            output = resize_maps(self.network.module, output)
             assert output.semantic_logits is not None
             wanted_hw = output.semantic_logits.shape[2:]
             if semantic.shape[1:] != wanted_hw:  # a network whose masks have a size of their own

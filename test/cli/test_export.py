@@ -17,7 +17,7 @@ from sembox_ros.inference.predictor import Predictor
 from sembox_ros.inference.quantize import quantize, sensitive_nodes
 from sembox_ros.inference.verification import verify_export
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
-from sembox_ros.models.sembox import output_fields, resize_semantic
+from sembox_ros.models.sembox import output_fields, resize_maps
 
 # What TensorRT's ONNX parser supports, of the operators that such networks have: docs/operators.md of the repository
 # onnx/onnx-tensorrt at release 10.1, which also says that the opset may be 9 to 20. Nothing was run on TensorRT.
@@ -108,7 +108,7 @@ def test_class_ids_are_where_the_semantic_logits_were(tiny_solo: Checkpoint) -> 
     images = verification.probe_batch((128, 256))
     with torch.inference_mode():
         given = dict(zip(output_names(tiny_solo, options), ExportedNetwork(tiny_solo, options)(images), strict=True))
-        wanted = resize_semantic(tiny_solo.model, tiny_solo.model(images))
+        wanted = resize_maps(tiny_solo.model, tiny_solo.model(images))
     assert list(given) == ['semantic_ids', 'category_logits', 'mask_kernels', 'mask_features']
     assert given['semantic_ids'].dtype == torch.uint8
     assert (given['semantic_ids'] == wanted.semantic_logits.argmax(dim=1)).float().mean() > 0.999

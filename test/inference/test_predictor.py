@@ -159,7 +159,7 @@ def test_no_images_give_no_scenes(predictor: Predictor) -> None:
         {'semantic'}, {'confidence'}, {'detections'}, {'instances'}, {'panoptic'}, {'semantic', 'confidence'},
         {'confidence', 'detections'}, {'instances', 'panoptic'}, set(),
     ],
-    ids='+'.join,
+    ids=lambda names: '+'.join(sorted(names)),
 )  # fmt: skip
 def test_only_what_is_asked_for_is_there(predictor: Predictor, images: list[np.ndarray], wanted: set[str]) -> None:
     whole = predictor.predict(images[:1], detection=ANY_BOX)[0]

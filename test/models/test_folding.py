@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sembox_ros.models.bifpn import FoldedFusion, Fusion
 from sembox_ros.models.box_head import LevelSharedHead
-from sembox_ros.models.encoder import SamePadConv
+from sembox_ros.models.encoders.efficientnet import SamePadConv
 from sembox_ros.models.folding import fold, fuse_norm, merge_convolutions
 from sembox_ros.models.layers import ConvNorm, SeparableConv
 from sembox_ros.models.profile import profile_model
-from sembox_ros.models.sembox import resize_semantic
+from sembox_ros.models.sembox import resize_maps
 from sembox_ros.models.zoo import MODELS, create_model
 
 pytest.register_assert_rewrite('contract')
@@ -65,7 +65,7 @@ def test_folded_network_computes_the_same(name: str) -> None:
     assert norms_of(folded) == []
     images = noise(1, 3, *getattr(model, 'canvas_hw', (256, 384)))
     with torch.inference_mode():
-        outputs, expected = (given(resize_semantic(model, network(images))) for network in (folded, model))
+        outputs, expected = (given(resize_maps(model, network(images))) for network in (folded, model))
     for got, wanted in zip(outputs, expected, strict=True):
         assert relative_difference(wanted, got) < 1e-4
     if len(expected) == 3:

@@ -26,11 +26,18 @@ BOTH_HEADS = dataclasses.replace(
     instance_grids=(8, 8, 4, 4, 2), instance_grid_aspect=2.0,
 )  # fmt: skip
 # The larger ones differ from these in numbers only; all are built once below.
+DECODED = (
+    'mobilenetv2_s16_deeplabv3plus_lite', 'mobilenetv2_unet_lite', 'fd_mobilenetv2_fpn_lite', 'regnetx_400mf_fpn_lite',
+    'mobilenetv2_s16_multitask',
+)  # fmt: skip
 SUBJECTS = {
     **{name: MODELS[name].config for name in ('sembox_b0', 'sembox_b1', 'sembox_b2', 'sembox_b3', 'efficientdet_d0')},
     'sembox_b1_solo': MODELS['sembox_b1_solo'].config,
     'sembox_b1-shared_neck': SHARED_NECK,
     'efficientdet_d7-small': SMALL_D7,
+    # One of each decoder and each kind of encoder.
+    **{name: MODELS[name].config for name in DECODED},
+    'sembox_b0-regnet': dataclasses.replace(MODELS['sembox_b0'].config, encoder='regnetx-400mf'),
     'sembox_b0-both_heads': BOTH_HEADS,
 }
 

@@ -108,7 +108,11 @@ def test_detections_do_not_depend_on_who_asks(fusion: str) -> None:
     np.testing.assert_array_equal(alone.detections.ids, whole.ids)
 
 
-@pytest.mark.parametrize('wanted', [{'instances'}, {'panoptic'}, {'semantic', 'instances'}, set()], ids='+'.join)
+@pytest.mark.parametrize(
+    'wanted',
+    [{'instances'}, {'panoptic'}, {'semantic', 'instances'}, set()],
+    ids=lambda names: '+'.join(sorted(names)),
+)
 def test_only_what_is_wanted_is_there(wanted: set[str]) -> None:
     whole, scene = decode(raw_scene()), decode(raw_scene(), wanted=frozenset(wanted))
     for name in PARTS - {'detections'}:

@@ -33,7 +33,7 @@ def create_plan(name: str) -> ImportPlan:
 def _intermediates(config: ModelConfig) -> dict[str, str]:
     """Golden tensor -> our module, with the index in what it returns."""
     paths = {f'feature_p{level}': f'box_neck:{i}' for i, level in enumerate(LEVELS)}
-    paths.update({f'mid:backbone_net.{i}': f'encoder:{i}' for i in range(ENCODER_FEATURES)})
+    paths.update({f'mid:backbone_net.{i}': f'encoder:{i + 1}' for i in range(ENCODER_FEATURES)})
     for cell in range(config.neck_cells):
         ours = f'box_neck.cells.{cell}'
         for i, level in enumerate(LEVELS):

@@ -10,7 +10,7 @@ from typing import Any
 
 from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
-from sembox_ros.models.encoder import TORCHVISION_PREFIX, create_library_blocks
+from sembox_ros.models.encoders.efficientnet import TORCHVISION_PREFIX, create_library_blocks
 from sembox_ros.models.importers.mapping import NORM_KEYS, ImportPlan, KeyMap, add_encoder, add_norm
 from sembox_ros.models.zoo import MODELS
 
@@ -53,7 +53,7 @@ def _encoder_plan(config: ModelConfig, keys: KeyMap) -> ImportPlan:
         key_map=keys,
         labels=SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90),
         input=InputConfig(),
-        intermediates={f'mid:encoder.{i}': f'encoder:{i}' for i in range(ENCODER_FEATURES)},
+        intermediates={f'mid:encoder.{i}': f'encoder:{i + 1}' for i in range(ENCODER_FEATURES)},
         part='encoder',
     )
 

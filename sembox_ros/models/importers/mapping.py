@@ -18,7 +18,7 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.errors import CheckpointError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.bifpn import LEVELS
-from sembox_ros.models.encoder import EfficientNetEncoder, SamePadConv
+from sembox_ros.models.encoders.efficientnet import EfficientNetEncoder, SamePadConv
 from sembox_ros.ops.anchors import ANCHORS_PER_CELL
 
 NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
@@ -183,7 +183,7 @@ def add_conv_norm(keys: KeyMap, source: str, target: str) -> None:
 
 
 def add_encoder(keys: KeyMap, source: str, target: str, encoder: str, *, wrapped: bool = True) -> None:
-    """EfficientNet to `encoder.EfficientNetEncoder`.
+    """EfficientNet to `encoders.efficientnet`.
 
     Args:
         keys: where the renames go.

@@ -71,7 +71,7 @@ def _intermediates() -> dict[str, str]:
     """Golden tensor -> our module, with the index in what it returns."""
     last = V1_CONFIG.neck_cells - 1
     paths = {f'feature_p{level}': f'box_neck:{level - 3}' for level in range(3, 8)}
-    paths.update({f'mid:backbone_net.{i}': f'encoder:{i}' for i in range(4)})
+    paths.update({f'mid:backbone_net.{i}': f'encoder:{i + 1}' for i in range(4)})
     for i in range(5):
         paths[f'mid:bifpn.0.{i}'] = f'box_neck.cells.0:{i}'
         paths[f'mid:bifpn2.0.{i}'] = f'semantic_neck.cells.0:{i}'

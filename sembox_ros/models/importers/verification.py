@@ -19,7 +19,7 @@ from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.importers import IMPORTERS, import_state
 from sembox_ros.models.importers.deterministic import checksum, fill_state, make_input
-from sembox_ros.models.sembox import NetworkOutput, resize_semantic
+from sembox_ros.models.sembox import NetworkOutput, resize_maps
 from sembox_ros.ops.anchors import create_anchors
 
 FORMAT = '1'
@@ -183,7 +183,7 @@ def verify_golden(golden: Golden, transform: Callable[[Checkpoint], nn.Module] |
     paths = {n: p for n, p in IMPORTERS[golden.source]().intermediates.items() if n in golden.outputs}
     found: dict[str, np.ndarray] = {}
     with torch.inference_mode(), _recorded(model, paths, found):
-        raw = resize_semantic(checkpoint.model, model(golden.images))
+        raw = resize_maps(checkpoint.model, model(golden.images))
     if transform is not None:
         found = {name: array for name, array in found.items() if array.shape == golden.outputs[name].shape}
     found.update(_outputs(raw, golden, checkpoint.config.anchor_scale))

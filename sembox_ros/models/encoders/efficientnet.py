@@ -12,12 +12,11 @@ import torch
 from efficientnet_pytorch import EfficientNet
 from torch import Tensor, nn
 
-from sembox_ros.config import suggest
-from sembox_ros.errors import ConfigError
+from sembox_ros.models.encoders.base import Encoder, with_input_channels
 
 TORCHVISION_PREFIX = 'torchvision-'
 VARIANTS = tuple(f'efficientnet-b{i}' for i in range(8))
-ENCODERS = (*VARIANTS, *(TORCHVISION_PREFIX + name for name in VARIANTS))
+NAMES = (*VARIANTS, *(TORCHVISION_PREFIX + name for name in VARIANTS))
 # torchvision.models.efficientnet gives b5 to b7 TensorFlow's epsilon and the others torch's default.
 TORCHVISION_EPS = {name: 1e-3 if name[-1] in '567' else 1e-5 for name in VARIANTS}
 
@@ -69,51 +68,47 @@ def _replace_library_layers(module: nn.Module, *, same: bool) -> None:
             _replace_library_layers(child, same=same)
 
 
-class EfficientNetEncoder(nn.Module):
-    """Backbone that gives one feature map per scale.
+class EfficientNetEncoder(Encoder):
+    """Backbone that gives c1 to c5.
 
     Args:
         name: ``efficientnet-b0`` to ``efficientnet-b7``, or one of these after ``torchvision-``.
-
-    Attributes:
-        channels: channels of c2, c3, c4, c5.
-
-    Raises:
-        ConfigError: no such encoder.
+        in_channels: of its input.
     """
 
-    strides = (4, 8, 16, 32)
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        if name not in ENCODERS:
-            raise ConfigError(f"encoder: expected one of {', '.join(ENCODERS)}; got '{name}'{suggest(name, ENCODERS)}")
+    def __init__(self, name: str, in_channels: int = 3) -> None:
         variant = name.removeprefix(TORCHVISION_PREFIX)
         net = EfficientNet.from_name(variant, image_size=None, include_top=False)
-        self.drop_connect_rate: float = net._global_params.drop_connect_rate
-        self.stem, self.stem_norm, self.blocks = net._conv_stem, net._bn0, net._blocks
-        self.activation = nn.SiLU(inplace=True)
-        strides = [_block_stride(block) for block in self.blocks]
+        blocks = net._blocks
+        strides = [_block_stride(block) for block in blocks]
         # A scale ends just before the next strided block; the last one ends with the network.
         ends = [i - 1 for i, stride in enumerate(strides) if stride == 2 and i > 0] + [len(strides) - 1]
-        self.feature_blocks = tuple(ends[-4:])
-        self.channels = tuple(self.blocks[i]._block_args.output_filters for i in self.feature_blocks)
+        super().__init__(
+            strides=(2, 4, 8, 16, 32), channels=tuple(blocks[i]._block_args.output_filters for i in ends), group_width=1
+        )
+        self._ends = tuple(ends)
+        self.drop_connect_rate: float = net._global_params.drop_connect_rate
+        self.stem, self.stem_norm, self.blocks = with_input_channels(net._conv_stem, in_channels), net._bn0, blocks
+        self.activation = nn.SiLU(inplace=True)
         _replace_library_layers(self, same=name == variant)
         if name != variant:
             for norm in self.modules():
                 if isinstance(norm, nn.BatchNorm2d):
                     norm.eps = TORCHVISION_EPS[variant]
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features [c2, c3, c4, c5] of (B, 3, H, W) images: (B, channels[i], H / strides[i], W / strides[i])."""
-        x = self.activation(self.stem_norm(self.stem(images)))
-        features = []
-        for index, block in enumerate(self.blocks):
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        """See `Encoder.stage`."""
+        if index == 0:
+            x = self.activation(self.stem_norm(self.stem(x)))
+        first = self._ends[index - 1] + 1 if index else 0
+        for position in range(first, self._ends[index] + 1):
             # Stochastic depth grows with depth; the library's block applies it in training only.
-            x = block(x, drop_connect_rate=self.drop_connect_rate * index / len(self.blocks))
-            if index in self.feature_blocks:
-                features.append(x)
-        return features
+            x = self.blocks[position](x, drop_connect_rate=self.drop_connect_rate * position / (self._ends[-1] + 1))
+        return x
+
+    def cut(self, stages: int) -> None:
+        """See `Encoder.cut`."""
+        self.blocks = self.blocks[: self._ends[stages - 1] + 1]
 
 
 def create_library_blocks(name: str) -> nn.ModuleList:

@@ -8,19 +8,18 @@ from efficientnet_pytorch import EfficientNet
 from torch import nn
 from torch.nn import functional as F
 
-from sembox_ros.errors import ConfigError
-from sembox_ros.models.encoder import ENCODERS, TORCHVISION_PREFIX, EfficientNetEncoder, SamePadConv
+from sembox_ros.models.encoders.efficientnet import NAMES, TORCHVISION_PREFIX, EfficientNetEncoder, SamePadConv
 
-# Channels of c2..c5: width coefficients 1.0, 1.0, 1.1, ... 2.0 of the paper on 24, 40, 112 and 320.
+# Channels of c1..c5: width coefficients 1.0, 1.0, 1.1, ... 2.0 of the paper on 16, 24, 40, 112 and 320.
 CHANNELS = {
-    'efficientnet-b0': (24, 40, 112, 320),
-    'efficientnet-b1': (24, 40, 112, 320),
-    'efficientnet-b2': (24, 48, 120, 352),
-    'efficientnet-b3': (32, 48, 136, 384),
-    'efficientnet-b4': (32, 56, 160, 448),
-    'efficientnet-b5': (40, 64, 176, 512),
-    'efficientnet-b6': (40, 72, 200, 576),
-    'efficientnet-b7': (48, 80, 224, 640),
+    'efficientnet-b0': (16, 24, 40, 112, 320),
+    'efficientnet-b1': (16, 24, 40, 112, 320),
+    'efficientnet-b2': (16, 24, 48, 120, 352),
+    'efficientnet-b3': (24, 32, 48, 136, 384),
+    'efficientnet-b4': (24, 32, 56, 160, 448),
+    'efficientnet-b5': (24, 40, 64, 176, 512),
+    'efficientnet-b6': (32, 40, 72, 200, 576),
+    'efficientnet-b7': (32, 48, 80, 224, 640),
 }
 
 
@@ -55,13 +54,13 @@ def test_features_equal_the_librarys_own(name: str) -> None:
     with torch.no_grad():
         features = encoder(images)
         points = library.extract_endpoints(images)
-    for level, feature in enumerate(features, start=2):
+    for level, feature in enumerate(features, start=1):
         expected = points[f'reduction_{level}']
         assert expected.std() > 0
         torch.testing.assert_close(feature, expected, rtol=1e-3, atol=float(1e-4 * expected.abs().max()))
 
 
-@pytest.mark.parametrize('name', ENCODERS)
+@pytest.mark.parametrize('name', NAMES)
 def test_channels_and_strides(name: str) -> None:
     with torch.device('meta'):
         encoder = EfficientNetEncoder(name)
@@ -69,7 +68,7 @@ def test_channels_and_strides(name: str) -> None:
     assert encoder.channels == CHANNELS[name.removeprefix(TORCHVISION_PREFIX)]
     assert [tuple(f.shape) for f in features] == [
         (2, channels, 128 // stride, 256 // stride)
-        for channels, stride in zip(CHANNELS[name.removeprefix(TORCHVISION_PREFIX)], (4, 8, 16, 32), strict=True)
+        for channels, stride in zip(CHANNELS[name.removeprefix(TORCHVISION_PREFIX)], (2, 4, 8, 16, 32), strict=True)
     ]
 
 
@@ -96,6 +95,13 @@ def test_stochastic_depth_acts_in_training_only() -> None:
     assert torch.equal(*evaluated)
 
 
-def test_unknown_encoder_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder: .*'efficientnet-b8' \(did you mean efficientnet-b\d\?\)"):
-        EfficientNetEncoder('efficientnet-b8')
+def test_cut_encoder_gives_the_first_maps_with_fewer_weights() -> None:
+    torch.manual_seed(0)
+    encoder = EfficientNetEncoder('efficientnet-b0').eval()
+    images, before = torch.randn(1, 3, 64, 64), sum(p.numel() for p in encoder.parameters())
+    with torch.no_grad():
+        whole = encoder(images)
+        encoder.cut(2)
+        cut = encoder.run(images, range(2))
+    assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=False))
+    assert sum(p.numel() for p in encoder.parameters()) < before / 10
