@@ -40,8 +40,8 @@ def _segmentation(name: str, encoder: str, decoder: str, size_hw: tuple[int, int
     return ModelEntry(create_segmentation, config, InputConfig(size_hw=size_hw))
 
 
-# TI's edgeailite: name, encoder, decoder, size, channels of the decoder.
-_EDGEAILITE = (
+# TI's edgeailite, then the ResNeXt-50 project: name, encoder, decoder, size, channels of the decoder.
+_SEGMENTATION = (
     ('mobilenetv2_s16_deeplabv3plus_lite', 'mobilenetv2-s16', 'deeplabv3plus_lite', (384, 768), 256),
     ('mobilenetv2_unet_lite', 'mobilenetv2', 'unet_lite', (384, 768), 256),
     ('mobilenetv2_fpn_lite', 'mobilenetv2', 'fpn_lite', (384, 768), 256),
@@ -51,6 +51,9 @@ _EDGEAILITE = (
     ('regnetx_800mf_fpn_lite', 'regnetx-800mf', 'fpn_lite', (384, 768), 256),
     ('regnetx_1p6gf_fpn_lite', 'regnetx-1.6gf', 'fpn_lite', (512, 1024), 264),
     ('regnetx_3p2gf_fpn_lite', 'regnetx-3.2gf', 'fpn_lite', (512, 1024), 288),
+    ('resnext50_fpn', 'resnext50-32x4d', 'fpn', (512, 1024), 256),
+    ('resnext50_unet', 'resnext50-32x4d', 'unet', (512, 1024), 256),
+    ('resnext50_unet_residual', 'resnext50-32x4d', 'unet_residual', (512, 1024), 256),
 )
 
 MODELS: Mapping[str, ModelEntry] = MappingProxyType(
@@ -66,7 +69,7 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         # SOLOv2's instance masks in place of the box head.
         'sembox_b1_solo': _sembox('sembox_b1_solo', 88, 4, 3, box_head=False, instance_channels=64),
         'semanticboxnet_v1': ModelEntry(create_semanticboxnet_v1, V1_CONFIG, V1_INPUT),
-        **{row[0]: _segmentation(*row[:4], decoder_channels=row[4]) for row in _EDGEAILITE},
+        **{row[0]: _segmentation(*row[:4], decoder_channels=row[4]) for row in _SEGMENTATION},
         # Three tasks on one encoder of image and flow.
         'mobilenetv2_s16_multitask': _segmentation(
             'mobilenetv2_s16_multitask', 'mobilenetv2-s16', 'deeplabv3plus_lite', (384, 768),

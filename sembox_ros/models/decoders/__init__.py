@@ -9,7 +9,9 @@ from sembox_ros.config import ModelConfig, suggest
 from sembox_ros.errors import ConfigError
 from sembox_ros.models.decoders.base import Decoder
 from sembox_ros.models.decoders.deeplabv3plus_lite import DeepLabV3PlusLite
+from sembox_ros.models.decoders.fpn import FPN
 from sembox_ros.models.decoders.fpn_lite import FPNLite
+from sembox_ros.models.decoders.unet import ResidualUNet, UNet
 from sembox_ros.models.decoders.unet_lite import UNetLite
 from sembox_ros.models.encoders.base import Encoder
 
@@ -18,6 +20,9 @@ DECODERS: Mapping[str, type[Decoder]] = MappingProxyType(
         'deeplabv3plus_lite': DeepLabV3PlusLite,
         'fpn_lite': FPNLite,
         'unet_lite': UNetLite,
+        'fpn': FPN,
+        'unet': UNet,
+        'unet_residual': ResidualUNet,
     }
 )
 
