@@ -72,22 +72,25 @@ def _weighted_sum(features: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 
 class BiFPNCell(nn.Module):
-    """One top-down and one bottom-up pass over p3..p7.
+    """One top-down and one bottom-up pass over a pyramid, p3..p7 if it has five levels.
 
     Args:
         channels: channels of every level.
-        outputs: how many levels to give, from p3 up; the others are not computed.
+        outputs: how many levels to give, from the finest up; the others are not computed.
+        levels: how many there are.
         weighted: fuse with learned weights.
 
     Top-down, level l below the top:  t_l = fuse(x_l, up(t_{l+1}))
     Bottom-up, level l above the bottom: y_l = fuse(s_l, t_l, down(y_{l-1})); the top has no t of its own.
     """
 
-    def __init__(self, channels: int, outputs: int = len(LEVELS), *, weighted: bool = True) -> None:
+    def __init__(
+        self, channels: int, outputs: int = len(LEVELS), *, levels: int = len(LEVELS), weighted: bool = True
+    ) -> None:
         super().__init__()
-        steps = len(LEVELS) - 1
-        self.top_down = nn.ModuleList(Fusion(2, channels, weighted=weighted) for _ in range(steps))  # p3, p4, p5, p6
-        self.bottom_up = nn.ModuleList(  # p4, p5, p6, p7
+        steps = levels - 1
+        self.top_down = nn.ModuleList(Fusion(2, channels, weighted=weighted) for _ in range(steps))  # p3 to p6
+        self.bottom_up = nn.ModuleList(  # p4 to p7
             Fusion(3 if i < steps - 1 else 2, channels, weighted=weighted) for i in range(outputs - 1)
         )
 
@@ -95,34 +98,34 @@ class BiFPNCell(nn.Module):
         """Refine the pyramid.
 
         Args:
-            inputs: p3..p7 for the top-down pass, each (B, C, H / stride, W / stride).
-            skips: p3..p7 for the bottom-up pass; the same tensors except in the first cell.
+            inputs: all levels for the top-down pass, finest first, each (B, C, H / stride, W / stride).
+            skips: the same for the bottom-up pass; the same tensors except in the first cell.
 
         Returns:
-            The first `outputs` of p3..p7, in the same shapes.
+            The first `outputs` of them, in the same shapes.
         """
         down = list(inputs)  # the top level enters as it is
-        for level in reversed(range(len(LEVELS) - 1)):
+        for level in reversed(range(len(down) - 1)):
             down[level] = self.top_down[level](inputs[level], upsample_nearest(down[level + 1]))
         out = [down[0]]
         for level, fuse in enumerate(self.bottom_up, start=1):
             below = pool_half(out[-1])
-            top = level == len(LEVELS) - 1
+            top = level == len(down) - 1
             out.append(fuse(skips[level], below) if top else fuse(skips[level], down[level], below))
         return out
 
 
 class BiFPN(nn.Module):
-    """Projection of c3..c5 to five levels, then a stack of cells.
+    """Projection of an encoder's last maps and two levels above them, then a stack of cells.
 
-    The first cell reads p4 and p5 through a second projection of their own in its bottom-up pass,
-    as the published EfficientDet weights have it.
+    The first cell reads all projected levels but the finest through a second projection of their own in its bottom-up
+    pass, as the published EfficientDet weights have it.
 
     Args:
-        in_channels: channels of c3, c4, c5.
+        in_channels: channels of the maps, c3, c4 and c5 for p3 to p7.
         channels: channels of every output.
         cells: number of cells.
-        outputs: how many levels the last cell gives, from p3 up.
+        outputs: how many levels the last cell gives, from the finest up; None gives all.
         weighted: fuse with learned weights.
     """
 
@@ -131,24 +134,27 @@ class BiFPN(nn.Module):
         in_channels: Sequence[int],
         channels: int,
         cells: int,
-        outputs: int = len(LEVELS),
+        outputs: int | None = None,
         *,
         weighted: bool = True,
     ) -> None:
         super().__init__()
+        levels = len(in_channels) + 2
         self.project = nn.ModuleList(ConvNorm(c, channels) for c in in_channels)
         self.project_p6 = ConvNorm(in_channels[-1], channels)
         self.project_skip = nn.ModuleList(ConvNorm(c, channels) for c in in_channels[1:])
         self.cells = nn.ModuleList(
-            BiFPNCell(channels, outputs if i == cells - 1 else len(LEVELS), weighted=weighted) for i in range(cells)
+            BiFPNCell(channels, outputs or levels if i == cells - 1 else levels, levels=levels, weighted=weighted)
+            for i in range(cells)
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """[c3, c4, c5] to the first `outputs` of [p3, p4, p5, p6, p7], each (B, channels, H / stride, W / stride)."""
+        """Maps, such as c3 to c5, to the first `outputs` levels, such as p3 to p7: each (B, channels, H / s, W / s)."""
         pyramid = [project(c) for project, c in zip(self.project, features, strict=True)]
         pyramid.append(pool_half(self.project_p6(features[-1])))
         pyramid.append(pool_half(pyramid[-1]))
-        skips = [pyramid[0], *(p(c) for p, c in zip(self.project_skip, features[1:], strict=True)), *pyramid[3:]]
+        again = (project(c) for project, c in zip(self.project_skip, features[1:], strict=True))
+        skips = [pyramid[0], *again, *pyramid[len(features) :]]
         for cell in self.cells:
             pyramid = skips = cell(pyramid, skips)
         return pyramid

@@ -56,6 +56,20 @@ _SEGMENTATION = (
     ('resnext50_unet_residual', 'resnext50-32x4d', 'unet_residual', (512, 1024), 256),
 )
 
+def _efficientdet_seg(name: str) -> ModelEntry:
+    """EfficientDet_Segmentation's D4 has 128 channels in 3 cells and 256 in its head; the others follow table 1.
+
+    D7 is D6 for larger images, there as here.
+    """
+    decoder, _, variant = name.rpartition('_')
+    scaling, published = SCALINGS[f'efficientdet_{variant}'], SCALINGS['efficientdet_d4']
+    neck = 8 * round(128 / 8 * scaling.channels / published.channels)
+    side = 640 if variant == 'd7' else 512
+    return _segmentation(
+        name, scaling.encoder, decoder, (side, side), neck_channels=neck, neck_cells=3, decoder_channels=2 * neck
+    )
+
+
 MODELS: Mapping[str, ModelEntry] = MappingProxyType(
     {
         'sembox_b0': _sembox('sembox_b0', 64, 3, 3),
@@ -70,6 +84,8 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         'sembox_b1_solo': _sembox('sembox_b1_solo', 88, 4, 3, box_head=False, instance_channels=64),
         'semanticboxnet_v1': ModelEntry(create_semanticboxnet_v1, V1_CONFIG, V1_INPUT),
         **{row[0]: _segmentation(*row[:4], decoder_channels=row[4]) for row in _SEGMENTATION},
+        **{f'efficientdet_seg_d{i}': _efficientdet_seg(f'efficientdet_seg_d{i}') for i in range(8)},
+        'efficientdet_seg_p2_d4': _efficientdet_seg('efficientdet_seg_p2_d4'),
         # Three tasks on one encoder of image and flow.
         'mobilenetv2_s16_multitask': _segmentation(
             'mobilenetv2_s16_multitask', 'mobilenetv2-s16', 'deeplabv3plus_lite', (384, 768),

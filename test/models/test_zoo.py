@@ -28,6 +28,7 @@ BOTH_HEADS = dataclasses.replace(
 # The larger ones differ from these in numbers only; all are built once below.
 DECODED = (
     'mobilenetv2_s16_deeplabv3plus_lite', 'mobilenetv2_unet_lite', 'fd_mobilenetv2_fpn_lite', 'regnetx_400mf_fpn_lite',
+    'resnext50_fpn', 'resnext50_unet', 'efficientdet_seg_d0',
     'mobilenetv2_s16_multitask',
 )  # fmt: skip
 SUBJECTS = {

@@ -9,6 +9,7 @@ from sembox_ros.config import ModelConfig, suggest
 from sembox_ros.errors import ConfigError
 from sembox_ros.models.decoders.base import Decoder
 from sembox_ros.models.decoders.deeplabv3plus_lite import DeepLabV3PlusLite
+from sembox_ros.models.decoders.efficientdet_seg import EfficientDetSeg, EfficientDetSegP2
 from sembox_ros.models.decoders.fpn import FPN
 from sembox_ros.models.decoders.fpn_lite import FPNLite
 from sembox_ros.models.decoders.unet import ResidualUNet, UNet
@@ -23,6 +24,8 @@ DECODERS: Mapping[str, type[Decoder]] = MappingProxyType(
         'fpn': FPN,
         'unet': UNet,
         'unet_residual': ResidualUNet,
+        'efficientdet_seg': EfficientDetSeg,
+        'efficientdet_seg_p2': EfficientDetSegP2,
     }
 )
 
