@@ -9,6 +9,8 @@ export BAG IMAGES
 
 ENV := $(if $(PYTHON),"$(PYTHON)" underlay/env.py --chosen,python3 underlay/env.py)
 RUN := $(ENV) run --
+# Files of tests side by side: most of them wait or run on one core. Every process has a DDS domain of its own.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,10 +27,10 @@ replay: env  ## replay BAG=<bag>, or a rendered drive of 300 frames, into replay
 	@$(RUN) python -m sembox_ros replay "$${BAG:-replay/drive}" --out replay/report --overwrite
 
 test: env  ## run the tests (ARGS="-k name -x" goes to pytest)
-	@$(RUN) python -m pytest -q test $(ARGS)
+	@$(RUN) python -m pytest -q $(PARALLEL) test $(ARGS)
 
 test-all: env  ## run the slow tests too
-	@$(RUN) python -m pytest -q -m "not gpu" test $(ARGS)
+	@$(RUN) python -m pytest -q $(PARALLEL) -m "not gpu" test $(ARGS)
 
 lint: env  ## check the style (ruff) and the types (mypy)
 	@$(RUN) python -m ruff check

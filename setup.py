@@ -52,7 +52,7 @@ setup(
     extras_require={
         'cluster': ['ray'],
         'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-        'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout', 'torchmetrics'],
+        'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'torchmetrics'],
     },
     zip_safe=True,
     maintainer='sembox_ros developers',

@@ -61,6 +61,7 @@ TOOLS = {
     'pyquaternion': 'pyquaternion',
     'pytest': 'pytest',
     'pytest-timeout': 'pytest_timeout',
+    'pytest-xdist': 'xdist',
     'ruff': 'ruff',
     'torchmetrics': 'torchmetrics',
     'types-PyYAML': 'yaml-stubs',
