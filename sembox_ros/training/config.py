@@ -53,19 +53,33 @@ class LossConfig(Checked):
 class OptimizerConfig(Checked):
     """How weights move."""
 
-    name: str = option('adamw', 'kind of optimizer', choices=('adamw', 'sgd'))
+    name: str = option('adamw', 'kind of optimizer', choices=('adamw', 'adam', 'sgd'))
     lr: float = option(1e-3, 'learning rate after the warm-up, of the whole batch', minimum=0.0, maximum=100.0)
     weight_decay: float = option(0.02, 'of convolution weights; norms and biases have none', minimum=0.0, maximum=1.0)
     momentum: float = option(0.9, 'of sgd', minimum=0.0, maximum=1.0)
-    schedule: str = option('cosine', 'how the rate falls after the warm-up', choices=('cosine', 'poly', 'constant'))
+    schedule: str = option(
+        'cosine', 'how the rate falls after the warm-up',
+        choices=('cosine', 'poly', 'exponential', 'steps', 'constant'),
+    )  # fmt: skip
     warmup_steps: int = option(200, 'steps over which the rate rises from zero', minimum=0)
     poly_power: float = option(0.9, 'exponent of the schedule poly', minimum=0.0, maximum=10.0)
-    final_lr_ratio: float = option(0.01, 'last rate over lr', minimum=0.0, maximum=1.0)
+    final_lr_ratio: float = option(
+        0.01, 'last rate over lr, of the schedules cosine, poly and exponential', minimum=0.0, maximum=1.0
+    )
+    milestones: tuple[float, ...] = option((0.4, 0.8), 'shares of the run after which the schedule steps goes down')
+    milestone_factor: float = option(0.5, 'by which it then multiplies the rate', minimum=0.0, maximum=1.0)
     clip_norm: float = option(10.0, 'largest norm of the gradient; 0: no limit', minimum=0.0)
     ema_decay: float = option(
         0.999, 'of the moving average of the weights, which is what is graded and kept; 0: none', minimum=0.0,
         maximum=0.999999,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(isinstance(share, (int, float)) and 0 < share < 1 for share in self.milestones):
+            raise ConfigError(f'milestones: expected shares of the run between 0 and 1, got {self.milestones}')
+        if self.schedule == 'exponential' and not self.final_lr_ratio:
+            raise ConfigError('final_lr_ratio: expected more than 0, which an exponential never reaches, got 0')
 
 
 @dataclass(frozen=True)
