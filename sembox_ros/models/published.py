@@ -12,8 +12,14 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         'edgeailite': 'TI edgeailite, github.com/TexasInstruments/edgeai-torchvision, '
         'references/edgeailite/docs/semantic_segmentation.md',
         'multi-task': 'TI edgeailite, references/edgeailite/docs/multi_task_learning.md, vanilla training',
+        'resnext50': 'github.com/gasparian/multiclass-semantic-segmentation, README.md',
+        'efficientdet-seg': 'github.com/AlexeyVision/EfficientDet_Segmentation, README.md',
     }
 )
+
+# torchsummary adds up modules by the names that they are called under, and these UNets call their encoder's under two.
+_RESNEXT50_ENCODER = 22_979_904
+
 
 @dataclass(frozen=True)
 class Published:
@@ -95,4 +101,18 @@ PUBLISHED: tuple[Published, ...] = (
         'mobilenetv2_s16_multitask', 'Cityscapes', 5, (384, 768), 'multi-task', giga_macs=5.71,
         miou=82.32,
     ),
+    Published('resnext50_fpn', 'Cityscapes', 8, (512, 1024), 'resnext50', parameters=25_588_808, dice=93.1),
+    Published('resnext50_fpn', 'Cityscapes road', 2, (512, 1024), 'resnext50', dice=95.6),
+    Published('resnext50_fpn', 'Cityscapes', 20, (128, 256), 'resnext50', dice=85.8),
+    Published(
+        'resnext50_unet', 'Cityscapes', 8, (512, 1024), 'resnext50', parameters=81_091_464,
+        counted_twice=_RESNEXT50_ENCODER, dice=92.9,
+    ),
+    Published('resnext50_unet', 'Cityscapes road', 2, (512, 1024), 'resnext50', dice=95.6),
+    Published('resnext50_unet', 'Cityscapes', 20, (128, 256), 'resnext50', dice=85.2),
+    Published(
+        'resnext50_unet_residual', 'Cityscapes', 8, (512, 1024), 'resnext50', parameters=92_014_472,
+        counted_twice=_RESNEXT50_ENCODER,
+    ),
+    Published('efficientdet_seg_d4', 'VOC 2012', 21, (512, 512), 'efficientdet-seg', miou=81.20),
 )  # fmt: skip

@@ -134,6 +134,8 @@ class TrainConfig(Checked):
 def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a YAML file and set the `key=value` pairs in it; nested keys have dots, values are YAML.
 
+    A file may name another one as its `base`, by a path relative to its own folder: it then says only what differs.
+
     Args:
         path: file with names of `TrainConfig`; sections are mappings.
         overrides: such as ``('epochs=3', 'input.size_hw=[128,256]')``.
@@ -144,14 +146,37 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainC
     for pair in overrides:
         if '=' not in pair:
             raise ConfigError(f"override: expected key=value such as epochs=3, got '{pair}'")
+    path = Path(path)
+    own = _read(path)
+    base = own.pop('base', None)
+    layers = [own] if base is None else [_read_base(path, base), own]
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides))))
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f'{path}: cannot be read as a training configuration: {error}') from error
+    return from_mapping(TrainConfig, {str(name): value for name, value in values.items()})
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    """Names and values of a file, as they stand in it."""
     try:
         loaded = OmegaConf.load(path)
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f'{path}: expected names and values, got a list')
-        values: Any = OmegaConf.to_container(OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides))))
+        values: Any = OmegaConf.to_container(loaded)
     except (OSError, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f'{path}: cannot be read as a training configuration: {error}') from error
-    return from_mapping(TrainConfig, {str(name): value for name, value in values.items()})
+    return dict(values)
+
+
+def _read_base(path: Path, base: Any) -> dict[Any, Any]:
+    """Names and values of the file that another one, at `path`, builds on."""
+    if not isinstance(base, str) or not base or Path(base).is_absolute():
+        raise ConfigError(f'{path}: base: expected the path of another file, relative to this one, got {base!r:.80}')
+    values = _read(path.parent / base)
+    if 'base' in values:
+        raise ConfigError(f'{path}: base: expected a file without a base of its own, got {base}; name its base instead')
+    return values
 
 
 def write_train_config(config: TrainConfig, path: Path) -> None:
