@@ -6,8 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'info', 'export', 'import-weights', 'verify-import',
-    'streets', 'export-dataset', 'params', 'node', 'play', 'record',
+    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'list-models', 'info', 'export', 'import-weights',
+    'verify-import', 'streets', 'export-dataset', 'params', 'node', 'play', 'record',
 )  # fmt: skip
 
 
@@ -23,7 +23,8 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
-        *(shared(folder) for folder in ('launch', 'config', 'config/train', 'config/models', 'weights')),
+        *(shared(f'config/{folder}') for folder in ('train', 'recipes', 'models')),
+        *(shared(folder) for folder in ('launch', 'config', 'weights')),
     ],
     install_requires=[
         'av',

@@ -180,6 +180,18 @@ class ModelConfig(Checked):
             raise ConfigError('box_head: expected true, or semantic_classes or instance_channels, or nothing is found')
 
 
+def check_size_hw(name: str, size_hw: tuple[int, ...]) -> None:
+    """Check that a canvas is one that every network takes.
+
+    Raises:
+        ConfigError: it is not; `name` is what the configuration calls it.
+    """
+    if len(size_hw) != 2 or not all(isinstance(s, int) for s in size_hw):
+        raise ConfigError(f'{name}: expected two whole numbers (height, width), got {size_hw}')
+    if any(s < SIZE_DIVISOR or s % SIZE_DIVISOR or s > 8192 for s in size_hw):
+        raise ConfigError(f'{name}: expected multiples of {SIZE_DIVISOR} up to 8192, got {size_hw}')
+
+
 @dataclass(frozen=True)
 class InputConfig(Checked):
     """How an image becomes the network's input; travels with the checkpoint."""
@@ -200,10 +212,7 @@ class InputConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.size_hw) != 2 or not all(isinstance(s, int) for s in self.size_hw):
-            raise ConfigError(f'size_hw: expected two whole numbers (height, width), got {self.size_hw}')
-        if any(s < SIZE_DIVISOR or s % SIZE_DIVISOR or s > 8192 for s in self.size_hw):
-            raise ConfigError(f'size_hw: expected multiples of {SIZE_DIVISOR} up to 8192, got {self.size_hw}')
+        check_size_hw('size_hw', self.size_hw)
         for name in ('mean', 'std'):
             values = getattr(self, name)
             if len(values) != 3 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):

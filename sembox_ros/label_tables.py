@@ -54,10 +54,15 @@ CITYSCAPES_CATEGORY_IDS = (
     3, 3, 3, 3, 4, 4, 5, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7,
 )  # fmt: skip
 
-# KITTI road ground truth: red is not road, magenta is road, black (not judged) becomes the ignore id.
+# KITTI road ground truth: red is not road, magenta is road, black (not judged) becomes the ignore id. That of the ego
+# lane has the same colours.
 KITTI_ROAD: tuple[Row, ...] = (
     ('not road', (255, 0, 0), False),
     ('road', (255, 0, 255), False),
+)
+KITTI_LANE: tuple[Row, ...] = (
+    ('not lane', (255, 0, 0), False),
+    ('lane', (255, 0, 255), False),
 )
 
 # COCO category ids 1..90 of the 2014 paper, shifted to 0..89; ten of them never got annotations
@@ -120,13 +125,16 @@ COCO_PANOPTIC_STUFF = (
     (200, 'rug-merged', (250, 141, 255)),
 )  # fmt: skip
 
-# Box class -> the thing of a mask vocabulary that means it, where their names differ. Cityscapes' categories take
-# in all vehicles of its own classes (no boats or aeroplanes).
+# Cityscapes' categories take in all vehicles of its own classes (no boats or aeroplanes).
+_CATEGORY_OF = {
+    'person': 'human', 'rider': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle',
+    'bus': 'vehicle', 'train': 'vehicle', 'truck': 'vehicle',
+}  # fmt: skip
+
+# Box class -> the thing of a mask vocabulary that means it, where their names differ.
 THING_SYNONYMS: dict[str, dict[str, str]] = {
-    'cityscapes_8': {
-        'person': 'human', 'rider': 'human', 'bicycle': 'vehicle', 'car': 'vehicle', 'motorcycle': 'vehicle',
-        'bus': 'vehicle', 'train': 'vehicle', 'truck': 'vehicle',
-    },
+    'cityscapes_8': _CATEGORY_OF,
+    'cityscapes_7': _CATEGORY_OF,
     'voc_21': {
         'airplane': 'aeroplane', 'dining table': 'diningtable', 'motorcycle': 'motorbike',
         'potted plant': 'pottedplant', 'couch': 'sofa', 'tv': 'tvmonitor',

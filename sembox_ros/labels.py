@@ -183,8 +183,9 @@ def _from_rows(name: str, rows: Iterable[label_tables.Row]) -> LabelSet:
 CITYSCAPES_19 = _from_rows('cityscapes_19', label_tables.CITYSCAPES)
 CITYSCAPES_20 = _from_rows('cityscapes_20', (*label_tables.CITYSCAPES, ('void', (0, 0, 0), False)))
 # "Cityscapes 8" may mean the 8 categories (with cityscapesScripts' categoryId as id, so 0 is void) or the 8 thing
-# classes that have instances; both are here under names of their own.
+# classes that have instances; both are here under names of their own. The official scores of categories leave void out.
 CITYSCAPES_8 = _from_rows('cityscapes_8', label_tables.CITYSCAPES_CATEGORIES)
+CITYSCAPES_7 = _from_rows('cityscapes_7', label_tables.CITYSCAPES_CATEGORIES[1:])
 CITYSCAPES_THINGS_8 = _from_rows('cityscapes_things_8', (row for row in label_tables.CITYSCAPES if row[2]))
 
 COCO_90 = LabelSet(name='coco_90', names=label_tables.COCO_90_NAMES, palette=_voc_colors(1, 91), is_thing=(True,) * 90)
@@ -216,13 +217,14 @@ ADE20K_32 = _from_rows(
 )
 KITTI_19 = _from_rows('kitti_19', label_tables.CITYSCAPES)  # its semantics benchmark uses Cityscapes' definitions
 KITTI_ROAD_2 = _from_rows('kitti_road_2', label_tables.KITTI_ROAD)
+KITTI_LANE_2 = _from_rows('kitti_lane_2', label_tables.KITTI_LANE)
 
 LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType(
     {
         s.name: s
         for s in (
-            CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_THINGS_8, COCO_90, COCO_80, COCO_133, VOC_21, VOC_20,
-            ADE20K_150, ADE20K_32, KITTI_19, KITTI_ROAD_2,
+            CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_7, CITYSCAPES_THINGS_8, COCO_90, COCO_80, COCO_133,
+            VOC_21, VOC_20, ADE20K_150, ADE20K_32, KITTI_19, KITTI_ROAD_2, KITTI_LANE_2,
         )
     }
 )  # fmt: skip
@@ -243,10 +245,10 @@ def load_label_set(name: str) -> LabelSet:
 SCENE_LABELS: dict[str, SceneLabels] = {
     f'{semantic.name}+{detection.name}': SceneLabels.linked_by_name(semantic, detection)
     for semantic, detection in (
-        *((s, d) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8) for d in (COCO_90, COCO_80)),
+        *((s, d) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_7) for d in (COCO_90, COCO_80)),
         *((s, d) for s in (COCO_133, VOC_21, ADE20K_150, ADE20K_32) for d in (COCO_90, COCO_80)),
-        *((s, d) for s in (KITTI_19, KITTI_ROAD_2) for d in (COCO_90, COCO_80)),
-        *((s, CITYSCAPES_THINGS_8) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, KITTI_19)),
+        *((s, d) for s in (KITTI_19, KITTI_ROAD_2, KITTI_LANE_2) for d in (COCO_90, COCO_80)),
+        *((s, CITYSCAPES_THINGS_8) for s in (CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_8, CITYSCAPES_7, KITTI_19)),
         (VOC_21, VOC_20),
     )
 }

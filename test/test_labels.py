@@ -14,6 +14,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.labels import (
     ADE20K_32,
     ADE20K_150,
+    CITYSCAPES_7,
     CITYSCAPES_8,
     CITYSCAPES_19,
     CITYSCAPES_20,
@@ -22,6 +23,7 @@ from sembox_ros.labels import (
     COCO_90,
     COCO_133,
     KITTI_19,
+    KITTI_LANE_2,
     KITTI_ROAD_2,
     LABEL_SETS,
     SCENE_LABELS,
@@ -132,9 +134,9 @@ def test_label_set_from_dict_refuses_with_config_error(data: Any) -> None:
 
 def test_known_sets() -> None:
     assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
-        'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_8': 8, 'cityscapes_things_8': 8, 'coco_90': 90,
-        'coco_80': 80, 'coco_133': 133, 'voc_21': 21, 'voc_20': 20, 'ade20k_150': 150, 'ade20k_32': 32, 'kitti_19': 19,
-        'kitti_road_2': 2,
+        'cityscapes_19': 19, 'cityscapes_20': 20, 'cityscapes_8': 8, 'cityscapes_7': 7, 'cityscapes_things_8': 8,
+        'coco_90': 90, 'coco_80': 80, 'coco_133': 133, 'voc_21': 21, 'voc_20': 20, 'ade20k_150': 150, 'ade20k_32': 32,
+        'kitti_19': 19, 'kitti_road_2': 2, 'kitti_lane_2': 2,
     }  # fmt: skip
     for name, labels in LABEL_SETS.items():
         assert labels.name == name
@@ -187,6 +189,8 @@ def test_cityscapes_categories_have_the_published_category_ids() -> None:
     names = ('void', 'flat', 'construction', 'object', 'nature', 'sky', 'human', 'vehicle')
     assert CITYSCAPES_8.names == names
     assert [n for n, thing in zip(names, CITYSCAPES_8.is_thing, strict=True) if thing] == ['human', 'vehicle']
+    for field in ('names', 'palette', 'is_thing'):
+        assert getattr(CITYSCAPES_7, field) == getattr(CITYSCAPES_8, field)[1:]
 
 
 def test_voc_ids_and_colours_are_the_published_ones() -> None:
@@ -219,6 +223,8 @@ def test_kitti() -> None:
     assert dataclasses.replace(KITTI_19, name='cityscapes_19') == CITYSCAPES_19
     assert dict(zip(KITTI_ROAD_2.names, KITTI_ROAD_2.palette, strict=True))['road'] == (255, 0, 255)
     assert not any(KITTI_ROAD_2.is_thing)
+    assert KITTI_LANE_2.names == ('not lane', 'lane')
+    assert (KITTI_LANE_2.palette, KITTI_LANE_2.is_thing) == (KITTI_ROAD_2.palette, KITTI_ROAD_2.is_thing)
 
 
 def test_pairs_link_things_to_things_and_know_their_name() -> None:
@@ -241,7 +247,7 @@ def test_coco_boxes_beside_cityscapes_masks() -> None:
     assert links('cityscapes_20+coco_80') == links('cityscapes_19+coco_90')
     assert links('kitti_19+coco_80') == links('cityscapes_19+coco_90')
     vehicles = dict.fromkeys(('bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck'), 'vehicle')
-    assert links('cityscapes_8+coco_90') == {'person': 'human', **vehicles}
+    assert links('cityscapes_8+coco_90') == links('cityscapes_7+coco_80') == {'person': 'human', **vehicles}
     assert links('kitti_19+cityscapes_things_8') == {n: n for n in CITYSCAPES_THINGS_8.names}
     assert links('cityscapes_19+cityscapes_things_8') == {n: n for n in CITYSCAPES_THINGS_8.names}
 

@@ -16,6 +16,7 @@ COMMANDS = {
     'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
     'compare': 'two replay reports against each other; exits 1 if the second one is worse',
     'train': 'train a network on a dataset, resumable, with a summary of curves and pictures',
+    'list-models': 'every network by name: parameters, multiply-adds and what its publisher says of it',
     'info': 'parameters, multiply-adds and feature shapes of a model, or what a checkpoint holds',
     'export': 'a checkpoint as ONNX, OpenVINO or TorchScript file, in fp32, fp16 or int8, verified',
     'import-weights': 'a published .pth file of another project to a checkpoint',

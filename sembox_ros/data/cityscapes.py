@@ -35,6 +35,8 @@ def _class_table(classes: int) -> np.ndarray:
     """(256,) uint8: labelId -> id of the semantic label set."""
     if classes == 8:
         return semantic_table(CITYSCAPES_CATEGORY_IDS)
+    if classes == 7:
+        return semantic_table([category - 1 if category else IGNORE_ID for category in CITYSCAPES_CATEGORY_IDS])
     table = semantic_table()
     if classes == 20:
         table[table == IGNORE_ID] = VOID_20
@@ -50,7 +52,7 @@ class Cityscapes:
     Args:
         root: folder that holds leftImg8bit and gtFine (or gtCoarse).
         split: 'train', 'val', 'test' (its labels are withheld: everything is ignored) or 'train_extra' (coarse).
-        classes: semantic classes: 19; 20, which adds void; or 8, the categories, of which 0 is void.
+        classes: semantic classes: 19; 20, which adds void; 8, the categories, of which 0 is void; or 7, without void.
         with_instances: also give `Sample.instances`, groups among them.
         limit: use only the first so many images by name; 0 uses all.
 
@@ -67,8 +69,8 @@ class Cityscapes:
         self, *, root: str | Path, split: str = 'train', classes: int = 19, with_instances: bool = False, limit: int = 0
     ) -> None:
         check_option('split', split, SPLITS)
-        if classes not in (19, 20, 8):
-            raise ConfigError(f'classes: expected 19, 20 or 8, got {classes}')
+        if classes not in (19, 20, 8, 7):
+            raise ConfigError(f'classes: expected 19, 20, 8 or 7, got {classes}')
         if not isinstance(root, (str, Path)) or not str(root):
             raise ConfigError(f'root: expected the folder of the dataset, got {root!r}')
         self.labels: SceneLabels = load_scene_labels(f'cityscapes_{classes}+cityscapes_things_8')

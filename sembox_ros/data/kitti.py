@@ -21,12 +21,14 @@ from sembox_ros.labels import (
     COCO_90,
     IGNORE_ID,
     KITTI_19,
+    KITTI_LANE_2,
     KITTI_ROAD_2,
     load_scene_labels,
 )
 from sembox_ros.panoptic import tight_boxes
 
 SPLITS = ('train', 'val', 'trainval')
+AREAS = {'road': KITTI_ROAD_2, 'lane': KITTI_LANE_2}
 VALIDATION_STEP = 5
 
 _INSTANCE_FACTOR = 256  # instance files: label id * 256 + number of the object, from 1; 0: not told apart
@@ -118,37 +120,42 @@ class KittiSemantics:
 
 
 class KittiRoad:
-    """KITTI street images with a mask of the road, without boxes.
+    """KITTI street images with a mask of the road or of the ego lane, without boxes.
 
-    Red marks what is judged, blue the road; what is not red is ignored. Only the road is read, not the ego lane that
-    some images also have.
+    Red marks what is judged, blue the road or lane; what is not red is ignored.
 
     Args:
         root: folder that holds training/ of data_road.zip, or data_road/ itself.
-        split: 'train' (231 images), 'val' (58) or 'trainval'; see the module about which are which.
+        split: 'train' (231 images; with the lane 76), 'val' (58; 19) or 'trainval'; see the module about which are
+            which.
+        area: 'road', or 'lane', which the images of marked roads ('um') have alone.
         limit: use only the first so many images by name; 0 uses all.
 
     Attributes:
-        labels: masks of KITTI_ROAD_2; the box label set is COCO_90, and nothing has boxes.
+        labels: masks of KITTI_ROAD_2 or KITTI_LANE_2; the box label set is COCO_90, and nothing has boxes.
         image_ids: such as 'um_000000', in order.
 
     Raises:
-        ConfigError: unknown split, or a negative limit.
+        ConfigError: unknown split or area, or a negative limit.
         DatasetError: files are missing; says which and where they come from.
     """
 
-    def __init__(self, *, root: str | Path, split: str = 'train', limit: int = 0) -> None:
+    def __init__(self, *, root: str | Path, split: str = 'train', area: str = 'road', limit: int = 0) -> None:
         check_option('split', split, SPLITS)
-        self.labels = load_scene_labels(f'{KITTI_ROAD_2.name}+{COCO_90.name}')
+        check_option('area', area, AREAS)
+        self.labels = load_scene_labels(f'{AREAS[area].name}+{COCO_90.name}')
+        self._area = area
         self._folder = _training_folder(root, 'data_road')
         names = [name.removesuffix('.png') for name in list_folder(self._folder / 'image_2', '.png', _GET_ROAD)]
+        if area == 'lane':
+            names = [name for name in names if name.startswith('um_')]
         self.image_ids: Sequence[str] = tuple(first_of(split_names(names, split), limit))
         require_files(self._folder / 'gt_image_2', (self._truth(name).name for name in self.image_ids), _GET_ROAD)
 
     def _truth(self, image_id: str) -> Path:
         """um_000000 -> gt_image_2/um_road_000000.png."""
         scene, _, number = image_id.rpartition('_')
-        return self._folder / 'gt_image_2' / f'{scene}_road_{number}.png'
+        return self._folder / 'gt_image_2' / f'{scene}_{self._area}_{number}.png'
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -163,6 +170,6 @@ class KittiRoad:
         image = read_rgb(self._folder / 'image_2' / f'{name}.png')
         colors = read_rgb(self._truth(name))
         check_size(self._truth(name), colors.shape[:2], image.shape[:2])
-        semantic = (colors[..., 2] > 0).astype(np.uint8)  # KITTI_ROAD_2: 1 is road
+        semantic = (colors[..., 2] > 0).astype(np.uint8)  # 1 is the road or the lane
         semantic[colors[..., 0] == 0] = IGNORE_ID
         return Sample(image=image, image_id=name, semantic=semantic)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sembox_ros.config import Checked, InputConfig, option
+from sembox_ros.config import Checked, InputConfig, check_size_hw, option
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.view import View, view_of
 from sembox_ros.errors import ConfigError, DatasetError
@@ -35,8 +36,20 @@ class AugmentConfig(Checked):
         0.0, 'hue turns by up to this part of the colour circle; four times the work of all the rest', minimum=0.0,
         maximum=0.5,
     )  # fmt: skip
+    color_probability: float = option(1.0, 'how often these four vary', minimum=0.0, maximum=1.0)
+    rgb_shift: float = option(
+        0.0, 'red, green and blue each move by up to this many of 255', minimum=0.0, maximum=255.0
+    )
+    rgb_shift_probability: float = option(0.5, 'how often they do', minimum=0.0, maximum=1.0)
     degrees: float = option(0.0, 'the image turns by up to this angle', minimum=0.0, maximum=45.0)
     shear: float = option(0.0, 'the image leans by up to this angle, in degrees', minimum=0.0, maximum=45.0)
+    shift: float = option(
+        0.0, 'the image moves by up to this share of the canvas, across and down', minimum=0.0, maximum=0.5
+    )
+    affine_probability: float = option(1.0, 'how often it turns, leans and moves', minimum=0.0, maximum=1.0)
+    crop_hw: tuple[int, ...] = option(
+        (), 'height and width that are cut out of the scaled canvas to train on; empty: all of it'
+    )
     min_box_px: float = option(
         2.0, 'a box with a shorter side on the canvas is ignored: neither object nor background', minimum=0.0,
         maximum=256.0,
@@ -49,6 +62,8 @@ class AugmentConfig(Checked):
         super().__post_init__()
         if self.scale_min > self.scale_max:
             raise ConfigError(f'scale_min: expected at most scale_max = {self.scale_max}, got {self.scale_min}')
+        if self.crop_hw:
+            check_size_hw('crop_hw', self.crop_hw)
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,7 @@ class TrainTransform:
         mean: subtracted per channel, after scaling to 0..1.
         std: divided by per channel.
         channel_order: 'rgb', or 'bgr' for weights that expect it.
+        resize: 'stretch' fills the canvas as inference then does; other modes keep the aspect ratio.
     """
 
     def __init__(
@@ -178,9 +194,13 @@ class TrainTransform:
         mean: Sequence[float],
         std: Sequence[float],
         channel_order: str = 'rgb',
+        resize: str = 'letterbox',
     ) -> None:
         self.size_hw = size_hw
         self.augment = augment
+        height, width = augment.crop_hw or size_hw
+        self._crop_hw = height, width
+        self._stretch = resize == 'stretch'
         self._channel_order = channel_order
         self._mean, self._inverse_std = _statistics(mean, std)
         self._colors = v2.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
@@ -204,26 +224,41 @@ class TrainTransform:
         share = visible.areas() / whole.clamp(min=1e-6)
         if torch.rand(()) < augment.flip_probability:
             visible = visible.flipped()
-        visible = dataclasses.replace(visible, image=self._colors(visible.image))
-        canvas = visible.normalized(self._mean, self._inverse_std).padded(self.size_hw)
-        if augment.degrees or augment.shear:
-            turned = canvas.turned(_uniform(-augment.degrees, augment.degrees), _uniform(-augment.shear, augment.shear))
+        visible = dataclasses.replace(visible, image=self._recolored(visible.image))
+        canvas = visible.normalized(self._mean, self._inverse_std).padded(self._crop_hw)
+        if (augment.degrees or augment.shear or augment.shift) and _happens(augment.affine_probability):
+            turned = canvas.turned(
+                _uniform(-augment.degrees, augment.degrees),
+                _uniform(-augment.shear, augment.shear),
+                [round(_uniform(-augment.shift, augment.shift) * size) for size in reversed(self._crop_hw)],
+            )
             canvas = turned.clipped()
             share = share * canvas.areas() / turned.areas().clamp(min=1e-6)
         return self._item(sample, canvas, share)
 
+    def _recolored(self, image: Tensor) -> Tensor:
+        """Colours of (3, h, w) uint8 varied."""
+        augment = self.augment
+        if _happens(augment.color_probability):
+            image = self._colors(image)
+        if augment.rgb_shift and _happens(augment.rgb_shift_probability):
+            shift = ((2 * torch.rand(3, 1, 1) - 1) * augment.rgb_shift).round().to(torch.int16)
+            image = tv_tensors.wrap((image.to(torch.int16) + shift).clamp(0, 255).to(torch.uint8), like=image)
+        return image
+
     def _cut_out(self, view: View) -> View:
-        """A random part of the image at a random scale, at most as large as the canvas.
+        """A random part of the image at a random scale, at most as large as what is trained on.
 
         The window is cut before it is scaled, so that no pixel is scaled in vain; its edges are whole pixels of
         the image, which changes the scale by less than a pixel of the window.
         """
         factor = math.exp(_uniform(math.log(self.augment.scale_min), math.log(self.augment.scale_max)))
-        canvas_hw = self.size_hw
-        wanted_hw = fit_within(view.size_hw, (round(canvas_hw[0] * factor), round(canvas_hw[1] * factor)))
+        wanted_hw = round(self.size_hw[0] * factor), round(self.size_hw[1] * factor)
+        if not self._stretch:
+            wanted_hw = fit_within(view.size_hw, wanted_hw)
         window, scaled = [], []
-        for size, wanted, canvas in zip(view.size_hw, wanted_hw, canvas_hw, strict=True):
-            kept = min(wanted, canvas)
+        for size, wanted, most in zip(view.size_hw, wanted_hw, self._crop_hw, strict=True):
+            kept = min(wanted, most)
             length = min(size, max(1, round(size * kept / wanted)))
             window.append((int(torch.randint(size - length + 1, ())), length))
             scaled.append(kept)
@@ -291,6 +326,11 @@ def _renumber(instances: Tensor, kept: Tensor) -> Tensor:
     table = torch.zeros(len(kept) + 1, dtype=torch.int32)
     table[1:][kept] = torch.arange(1, int(kept.sum()) + 1, dtype=torch.int32)
     return table.index_select(0, instances.flatten()).view_as(instances)  # table[instances] takes seven times as long
+
+
+def _happens(probability: float) -> bool:
+    """Whether something does; what is certain takes no random number."""
+    return probability >= 1.0 or float(torch.rand(())) < probability
 
 
 def _uniform(low: float, high: float) -> float:

@@ -75,9 +75,9 @@ class View:
             instances=None if self.instances is None else vision.pad(self.instances, padding, fill=0),
         )
 
-    def turned(self, degrees: float, shear: float) -> View:
-        """Rotated and sheared about the centre; image and instances 0, classes 255 where nothing comes to lie."""
-        place = {'angle': degrees, 'translate': [0, 0], 'scale': 1.0, 'shear': [shear, 0.0]}
+    def turned(self, degrees: float, shear: float, shift_xy: list[int]) -> View:
+        """Rotated and sheared about the centre, then moved; image and instances 0, classes 255 where nothing lies."""
+        place = {'angle': degrees, 'translate': shift_xy, 'scale': 1.0, 'shear': [shear, 0.0]}
         bilinear = InterpolationMode.BILINEAR
         return View(
             image=vision.affine(self.image, **place, interpolation=bilinear, fill=0),

@@ -53,19 +53,33 @@ class LossConfig(Checked):
 class OptimizerConfig(Checked):
     """How weights move."""
 
-    name: str = option('adamw', 'kind of optimizer', choices=('adamw', 'sgd'))
+    name: str = option('adamw', 'kind of optimizer', choices=('adamw', 'adam', 'sgd'))
     lr: float = option(1e-3, 'learning rate after the warm-up, of the whole batch', minimum=0.0, maximum=100.0)
     weight_decay: float = option(0.02, 'of convolution weights; norms and biases have none', minimum=0.0, maximum=1.0)
     momentum: float = option(0.9, 'of sgd', minimum=0.0, maximum=1.0)
-    schedule: str = option('cosine', 'how the rate falls after the warm-up', choices=('cosine', 'poly', 'constant'))
+    schedule: str = option(
+        'cosine', 'how the rate falls after the warm-up',
+        choices=('cosine', 'poly', 'exponential', 'steps', 'constant'),
+    )  # fmt: skip
     warmup_steps: int = option(200, 'steps over which the rate rises from zero', minimum=0)
     poly_power: float = option(0.9, 'exponent of the schedule poly', minimum=0.0, maximum=10.0)
-    final_lr_ratio: float = option(0.01, 'last rate over lr', minimum=0.0, maximum=1.0)
+    final_lr_ratio: float = option(
+        0.01, 'last rate over lr, of the schedules cosine, poly and exponential', minimum=0.0, maximum=1.0
+    )
+    milestones: tuple[float, ...] = option((0.4, 0.8), 'shares of the run after which the schedule steps goes down')
+    milestone_factor: float = option(0.5, 'by which it then multiplies the rate', minimum=0.0, maximum=1.0)
     clip_norm: float = option(10.0, 'largest norm of the gradient; 0: no limit', minimum=0.0)
     ema_decay: float = option(
         0.999, 'of the moving average of the weights, which is what is graded and kept; 0: none', minimum=0.0,
         maximum=0.999999,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(isinstance(share, (int, float)) and 0 < share < 1 for share in self.milestones):
+            raise ConfigError(f'milestones: expected shares of the run between 0 and 1, got {self.milestones}')
+        if self.schedule == 'exponential' and not self.final_lr_ratio:
+            raise ConfigError('final_lr_ratio: expected more than 0, which an exponential never reaches, got 0')
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,8 @@ class TrainConfig(Checked):
 def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a YAML file and set the `key=value` pairs in it; nested keys have dots, values are YAML.
 
+    A file may name another one as its `base`, by a path relative to its own folder: it then says only what differs.
+
     Args:
         path: file with names of `TrainConfig`; sections are mappings.
         overrides: such as ``('epochs=3', 'input.size_hw=[128,256]')``.
@@ -130,14 +146,37 @@ def load_train_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainC
     for pair in overrides:
         if '=' not in pair:
             raise ConfigError(f"override: expected key=value such as epochs=3, got '{pair}'")
+    path = Path(path)
+    own = _read(path)
+    base = own.pop('base', None)
+    layers = [own] if base is None else [_read_base(path, base), own]
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides))))
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f'{path}: cannot be read as a training configuration: {error}') from error
+    return from_mapping(TrainConfig, {str(name): value for name, value in values.items()})
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    """Names and values of a file, as they stand in it."""
     try:
         loaded = OmegaConf.load(path)
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f'{path}: expected names and values, got a list')
-        values: Any = OmegaConf.to_container(OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides))))
+        values: Any = OmegaConf.to_container(loaded)
     except (OSError, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f'{path}: cannot be read as a training configuration: {error}') from error
-    return from_mapping(TrainConfig, {str(name): value for name, value in values.items()})
+    return dict(values)
+
+
+def _read_base(path: Path, base: Any) -> dict[Any, Any]:
+    """Names and values of the file that another one, at `path`, builds on."""
+    if not isinstance(base, str) or not base or Path(base).is_absolute():
+        raise ConfigError(f'{path}: base: expected the path of another file, relative to this one, got {base!r:.80}')
+    values = _read(path.parent / base)
+    if 'base' in values:
+        raise ConfigError(f'{path}: base: expected a file without a base of its own, got {base}; name its base instead')
+    return values
 
 
 def write_train_config(config: TrainConfig, path: Path) -> None:

@@ -151,7 +151,12 @@ def create_train_loader(dataset: Dataset, config: TrainConfig, schedule: Schedul
     """Batches from `schedule.first_step` to the end of the run."""
     given = config.input
     transform = TrainTransform(
-        size_hw=given.size_hw, augment=config.augment, mean=given.mean, std=given.std, channel_order=given.channel_order
+        size_hw=given.size_hw,
+        augment=config.augment,
+        mean=given.mean,
+        std=given.std,
+        channel_order=given.channel_order,
+        resize=given.resize,
     )
     workers = config.data.workers
     samples: TorchDataset[Any] = TrainSamples(dataset, transform, config.seed)  # what `collate` gives is no Item

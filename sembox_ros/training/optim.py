@@ -37,9 +37,9 @@ def train_mode(model: nn.Module, frozen: tuple[str, ...]) -> None:
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov's momentum over what is not frozen.
+    """AdamW (Loshchilov & Hutter 2019), Adam (whose decay is part of the gradient), or SGD with Nesterov's momentum.
 
-    Norms, biases and fusion weights, which have one dimension, get no weight decay.
+    Over what is not frozen. Norms, biases and fusion weights, which have one dimension, get no weight decay.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -48,7 +48,8 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.O
     ]
     if config.name == 'sgd':
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, lr=config.lr)
+    kind = torch.optim.Adam if config.name == 'adam' else torch.optim.AdamW
+    return kind(groups, lr=config.lr)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
@@ -61,13 +62,15 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    if config.schedule == 'cosine':  # SGDR, eq. 5, without restarts
-        share = (1 + math.cos(math.pi * done)) / 2
-    elif config.schedule == 'poly':  # DeepLab, section 4.1
-        share = (1 - done) ** config.poly_power
-    else:
+    if config.schedule == 'constant':
         return config.lr
+    if config.schedule == 'steps':  # at epochs that are usually counted from the start of the run
+        return config.lr * config.milestone_factor ** sum(step >= share * total_steps for share in config.milestones)
+    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    if config.schedule == 'exponential':
+        return config.lr * config.final_lr_ratio**done
+    # DeepLab, section 4.1; SGDR, eq. 5, without restarts.
+    share = (1 - done) ** config.poly_power if config.schedule == 'poly' else (1 + math.cos(math.pi * done)) / 2
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * share)
 
 

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.data.datasets import load_dataset
 from sembox_ros.errors import ConfigError, DatasetError
-from sembox_ros.labels import CITYSCAPES_8, CITYSCAPES_19, CITYSCAPES_20, CITYSCAPES_THINGS_8, load_scene_labels
+from sembox_ros.labels import (
+    CITYSCAPES_7,
+    CITYSCAPES_8,
+    CITYSCAPES_19,
+    CITYSCAPES_20,
+    CITYSCAPES_THINGS_8,
+    load_scene_labels,
+)
 
 
 @pytest.fixture(scope='module')
@@ -61,6 +68,7 @@ def test_instances_number_the_pixels_of_each_box(root: Path) -> None:
         (19, CITYSCAPES_19, lambda label: label.trainId),
         (20, CITYSCAPES_20, lambda label: 19 if label.trainId == 255 else label.trainId),
         (8, CITYSCAPES_8, lambda label: label.categoryId),
+        (7, CITYSCAPES_7, lambda label: label.categoryId - 1 if label.categoryId else 255),
     ],
 )
 def test_every_official_id_becomes_its_class(tmp_path: Path, classes: int, label_set: Any, expected: Any) -> None:
@@ -209,7 +217,7 @@ def test_more_regions_than_numbers_are_refused(tmp_path: Path) -> None:
     ('options', 'words'),
     [
         ({'split': 'valid'}, "split: expected one of train, val, test, train_extra; got 'valid'"),
-        ({'classes': 34}, 'classes: expected 19, 20 or 8, got 34'),
+        ({'classes': 34}, 'classes: expected 19, 20, 8 or 7, got 34'),
         ({'split': 'val', 'limit': -1}, 'limit: .*got -1'),
         ({'split': 'val', 'limit': 'all'}, "limit: .*got 'all'"),
         ({'root': None}, 'root: .*got None'),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sembox_ros.data.kitti import KittiRoad, KittiSemantics, split_names
 from sembox_ros.errors import ConfigError, DatasetError
-from sembox_ros.labels import CITYSCAPES_THINGS_8, KITTI_19, KITTI_ROAD_2
+from sembox_ros.labels import CITYSCAPES_THINGS_8, KITTI_19, KITTI_LANE_2, KITTI_ROAD_2
 
 SIZE_HW = (20, 34)
 ROAD, PERSON, CAR, CARAVAN = 7, 24, 26, 29
@@ -52,7 +52,9 @@ def write_road(root: Path) -> Path:
         scene, number = name.split('_')
         write_png(root / 'training' / 'image_2' / f'{name}.png', noise(SIZE_HW, seed))
         write_png(root / 'training' / 'gt_image_2' / f'{scene}_road_{number}.png', colors)
-    write_png(root / 'training' / 'gt_image_2' / 'um_lane_000000.png', np.zeros((*SIZE_HW, 3), np.uint8))
+    colors[:, 2:4] = 255, 0, 0
+    for number in range(2):
+        write_png(root / 'training' / 'gt_image_2' / f'um_lane_00000{number}.png', colors)
     return root
 
 
@@ -123,6 +125,20 @@ def test_road_colours(tmp_path: Path) -> None:
         assert (sample.semantic == [1] * 4 + [0] * 4 + [255] * 26).all()
         assert (sample.boxes_xyxy, sample.class_ids, sample.is_crowd) == (None, None, None)
     assert [KITTI_ROAD_2.names[i] for i in (0, 1)] == ['not road', 'road']
+
+
+def test_the_ego_lane_is_known_in_some_images(tmp_path: Path) -> None:
+    dataset = KittiRoad(root=write_road(tmp_path), split='trainval', area='lane')
+    assert dataset.labels.semantic is KITTI_LANE_2
+    assert dataset.image_ids == ('um_000000', 'um_000001')
+    assert (dataset[1].semantic == [1] * 2 + [0] * 6 + [255] * 26).all()
+    np.testing.assert_array_equal(dataset[1].image, noise(SIZE_HW, 1))
+    assert KittiRoad(root=tmp_path, split='val', area='lane').image_ids == ('um_000000',)
+    (tmp_path / 'training' / 'gt_image_2' / 'um_lane_000001.png').unlink()
+    with pytest.raises(DatasetError, match=r'um_lane_000001\.png: no such file'):
+        KittiRoad(root=tmp_path, split='train', area='lane')
+    with pytest.raises(ConfigError, match=r"area: expected one of road, lane; got 'roads' .did you mean road"):
+        KittiRoad(root=tmp_path, area='roads')
 
 
 @pytest.mark.parametrize(('kind', 'write'), [(KittiSemantics, write_semantics), (KittiRoad, write_road)])

@@ -110,6 +110,98 @@ def test_turning_leaves_ignored_corners_and_black_is_not_mistaken_for_them() -> 
     assert int(core.sum()) > 100
 
 
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**63 - 1), shift=st.floats(0, 0.5))
+def test_moving_keeps_them_together(seed: int, shift: float) -> None:
+    item = train(shift=shift)(rectangle((128, 256), (90, 40, 170, 90)), seed)
+    x0, y0, x1, y1 = item.boxes_xyxy[0].tolist()
+    car = item.semantic == CAR
+    assert tight_box(car) == tight_box(item.image[0] > 0.5) == [x0, y0, x1, y1]
+    # A car that stays whole has moved by whole pixels, as far as is allowed.
+    if x0 > 0 and y0 > 0 and x1 < 256 and y1 < 128:
+        assert (x1 - x0, y1 - y0) == (80, 50)
+        assert abs(x0 - 90) <= shift * 256 + 0.5
+        assert abs(y0 - 40) <= shift * 128 + 0.5
+
+
+def test_moved_images_are_ignored_where_nothing_came_to_lie() -> None:
+    items = [train(shift=0.25)(rectangle((128, 256), (90, 40, 170, 90)), seed) for seed in range(8)]
+    assert len({tuple(item.boxes_xyxy[0].tolist()) for item in items}) > 4
+    for item in items:
+        outside = item.semantic == 255
+        assert (item.image[:, outside] == 0).all()
+        rows, columns = (~outside).any(dim=1), (~outside).any(dim=0)
+        assert torch.equal(~outside, rows[:, None] & columns[None])
+        assert (int(columns.sum()), int(rows.sum())) != (256, 128)
+
+
+@pytest.mark.parametrize(('probability', 'least', 'most'), [(0.0, 0, 0), (0.5, 12, 28), (1.0, 40, 40)])
+def test_how_often_the_image_is_moved(probability: float, least: int, most: int) -> None:
+    sample = rectangle((128, 256), (90, 40, 170, 90))
+    transform = train(degrees=30.0, shear=5.0, shift=0.1, affine_probability=probability)
+    moved = sum(bool((transform(sample, seed).semantic == 255).any()) for seed in range(40))
+    assert least <= moved <= most
+
+
+# A factor of almost 1 changes nothing.
+@pytest.mark.parametrize(('probability', 'least', 'most'), [(0.0, 0, 0), (0.5, 12, 28), (1.0, 37, 40)])
+def test_how_often_colours_vary(probability: float, least: int, most: int) -> None:
+    sample = Sample(image=np.full((128, 256, 3), 90, np.uint8), image_id='a')
+    for options in ({'brightness': 0.3, 'color_probability': probability},
+                    {'rgb_shift': 25.0, 'rgb_shift_probability': probability}):  # fmt: skip
+        transform = train(**options)
+        varied = sum(bool(((transform(sample, seed).image * 255 - 90).abs() > 1e-3).any()) for seed in range(40))
+        assert least <= varied <= most
+
+
+def test_rgb_shift_moves_each_channel_alone_and_stays_in_range() -> None:
+    image = np.zeros((128, 256, 3), np.uint8)
+    image[:, 128:] = 255
+    image[64:] = 100
+    transform = train(rgb_shift=25.0, rgb_shift_probability=1.0)
+    shifts = []
+    for seed in range(60):
+        levels = (transform(Sample(image=image, image_id='a'), seed).image * 255).round().int()
+        shift = levels[:, 100, 0] - 100
+        assert (levels[:, 64:] == 100 + shift[:, None, None]).all()
+        assert (levels[:, :64, :128] == shift.clamp(min=0)[:, None, None]).all()
+        assert (levels[:, :64, 128:] == (255 + shift).clamp(max=255)[:, None, None]).all()
+        shifts.append(shift)
+    spread = torch.stack(shifts)
+    assert -25 <= int(spread.min()) <= -20
+    assert 20 <= int(spread.max()) <= 25
+    assert (spread[:, 0] != spread[:, 1]).sum() > 50
+
+
+def test_stretching_fills_the_canvas_as_inference_does() -> None:
+    sample = rectangle((96, 64), (16, 24, 48, 72))
+    options = AugmentConfig(**STILL)
+    given = InputConfig(size_hw=(128, 256), resize='stretch', mean=(0.0,) * 3, std=(1.0,) * 3)
+    transform = TrainTransform(size_hw=(128, 256), augment=options, mean=given.mean, std=given.std, resize='stretch')
+    item, expected = transform(sample, 1), EvalTransform(given)(sample)
+    assert torch.equal(item.image, expected.image)
+    assert torch.equal(item.semantic, expected.semantic)
+    assert torch.equal(item.boxes_xyxy, expected.boxes_xyxy)
+    assert not (item.semantic == 255).any()
+
+
+def test_a_crop_has_the_scale_of_the_canvas() -> None:
+    sample = rectangle((256, 512), (0, 0, 512, 256))
+    whole = train((256, 512), crop_hw=(128, 256))(sample, 1)
+    assert whole.image.shape == (3, 128, 256)
+    assert whole.boxes_xyxy.tolist() == [[0, 0, 256, 128]]  # a quarter of the car, at the canvas's scale
+    noisy = with_boxes(noise(256, 512), [[100, 50, 400, 200]])
+    cut = train((256, 512), crop_hw=(128, 256))(noisy, 7)
+    pixels = torch.from_numpy(noisy.image).permute(2, 0, 1)
+    windows = [
+        (top, left)
+        for top in range(129)
+        for left in range(257)
+        if torch.equal(pixels[:, top, left : left + 256], (cut.image[:, 0] * 255).round().to(torch.uint8))
+    ]
+    assert len(windows) == 1
+
+
 def test_flip_mirrors_everything() -> None:
     sample = with_boxes(noise(128, 256), [[10, 20, 30, 50]], semantic=noise(128, 256, 1)[:, :, 0])
     plain, flipped = train(flip_probability=0.0)(sample, 3), train(flip_probability=1.0)(sample, 3)

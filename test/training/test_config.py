@@ -66,7 +66,11 @@ def test_overrides_are_yaml_and_change_one_value_each(file: Path):
         ('optimizer.lr=fast', "optimizer.lr: expected float, got str 'fast'"),
         ('optimizer.lr=-1', 'optimizer.lr: expected a value in 0.0..100.0, got -1.0'),
         ('optimizer.lr=.nan', 'optimizer.lr: expected a finite number, got nan'),
-        ('optimizer.name=adam', "optimizer.name: expected one of adamw, sgd; got 'adam' (did you mean adamw?)"),
+        ('optimizer.name=adamx', "optimizer.name: expected one of adamw, adam, sgd; got 'adamx' (did you mean adam"),
+        ('optimizer.milestones=[0.4, 80]', 'optimizer.milestones: expected shares of the run between 0 and 1'),
+        ('optimizer={schedule: exponential, final_lr_ratio: 0}', 'optimizer.final_lr_ratio: expected more than 0'),
+        ('augment.crop_hw=[100,256]', 'augment.crop_hw: expected multiples of 128 up to 8192, got (100, 256)'),
+        ('augment.crop_hw=[128]', 'augment.crop_hw: expected two whole numbers (height, width), got (128,)'),
         ('epochs=2.5', 'epochs: expected int, got float 2.5'),
         ('epochs=0', 'epochs: expected a value in 1..inf, got 0'),
         ('epochs=true', 'epochs: expected int, got bool True'),
@@ -118,10 +122,54 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path):
     assert load_train_config(tmp_path / 'empty.yaml') == TrainConfig()
 
 
+def test_a_file_says_what_differs_from_its_base(file: Path, tmp_path: Path):
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    own = folder / 'own.yaml'
+    own.write_text('base: ../run.yaml\nname: own\ndata: {train: {limit: 3}}\nfreeze: [box_head]\n')
+    config = load_train_config(own, ['optimizer.lr=2e-3'])
+    assert (config.name, config.freeze, config.optimizer.lr) == ('own', ('box_head',), 2e-3)
+    assert config.data.train == {'split': 'train', 'limit': 3}
+    assert (config.input, config.model_options) == (load_train_config(file).input, {'neck_cells': 2})
+    write_train_config(config, folder / 'config.yaml')
+    file.unlink()  # what a run keeps needs no base
+    assert load_train_config(folder / 'config.yaml') == config
+
+
+@pytest.mark.parametrize(
+    ('base', 'message'),
+    [
+        ('absent.yaml', r'absent\.yaml: cannot be read as a training configuration'),
+        ('other.yaml', r'own\.yaml: base: expected a file without a base of its own, got other\.yaml'),
+        ('own.yaml', r'own\.yaml: base: expected a file without a base of its own, got own\.yaml'),
+        ('list.yaml', r'list\.yaml: expected names and values, got a list'),
+        ('.', 'cannot be read as a training configuration'),
+        ('/etc/hostname', "base: expected the path of another file, relative to this one, got '/etc/hostname'"),
+        ('""', "base: expected the path of another file, relative to this one, got ''"),
+        ('3', 'base: expected the path of another file, relative to this one, got 3'),
+        ('[run.yaml]', 'base: expected the path of another file, relative to this one, got .*run.yaml'),
+    ],
+)
+def test_a_base_that_cannot_be_one(file: Path, base: str, message: str):
+    file.with_name('own.yaml').write_text(f'base: {base}\n')
+    file.with_name('other.yaml').write_text('base: run.yaml\n')
+    file.with_name('list.yaml').write_text('[1]\n')
+    with pytest.raises(ConfigError, match=message):
+        load_train_config(file.with_name('own.yaml'))
+
+
+def test_a_base_cannot_be_set_on_the_command_line(file: Path):
+    with pytest.raises(ConfigError, match="unknown option 'base'"):
+        load_train_config(file, ['base=run.yaml'])
+
+
 def test_nothing_is_taken_from_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv('SECRET', 'leaked')
     file.write_text('name: "${oc.env:SECRET}"\nout: "${name}"\n')
     config = load_train_config(file, ['start_from=${oc.env:SECRET}'])
+    file.with_name('own.yaml').write_text('base: "${oc.env:SECRET}"\n')
+    with pytest.raises(ConfigError, match=r'\$\{oc\.env:SECRET'):
+        load_train_config(file.with_name('own.yaml'))
     assert config.name == '${oc.env:SECRET}'
     assert (config.out, config.start_from) == ('${name}', '${oc.env:SECRET}')
     write_train_config(config, file.with_name('again.yaml'))

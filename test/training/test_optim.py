@@ -32,6 +32,8 @@ def small() -> nn.Module:
         # 10 steps of warm-up, then 100: step 60 is half way, step 109 has 99 of 100 done; the rate ends at 0.1 x 0.2.
         ('cosine', 0.02 + 0.08 * 0.5, 0.02 + 0.08 * (1 + math.cos(0.99 * math.pi)) / 2),
         ('poly', 0.02 + 0.08 * 0.25, 0.02 + 0.08 * 0.0001),
+        ('exponential', 0.1 * 0.2**0.5, 0.1 * 0.2**0.99),
+        ('steps', 0.05, 0.025),  # down at steps 44 and 88
         ('constant', 0.1, 0.1),
     ],
 )
@@ -43,6 +45,22 @@ def test_learning_rate_by_hand(schedule: str, middle: float, last: float):
     assert rates[60] == pytest.approx(middle)
     assert rates[109] == pytest.approx(last)
     assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_steps_go_down_at_shares_of_the_whole_run():
+    config = OptimizerConfig(lr=1.0, schedule='steps', warmup_steps=5, milestones=(0.4, 0.8), milestone_factor=0.25)
+    rates = [learning_rate(config, step, 250) for step in range(250)]
+    assert rates[4:100] == [1.0] * 96
+    assert rates[100:200] == [0.25] * 100
+    assert rates[200:] == [0.0625] * 50
+
+
+def test_exponential_is_a_factor_per_epoch():
+    """0.975 per epoch for 100 epochs, as published recipes say it, ends at 0.975**100."""
+    config = OptimizerConfig(lr=1.0, schedule='exponential', warmup_steps=0, final_lr_ratio=0.975**100)
+    assert [learning_rate(config, 30 * epoch, 3000) for epoch in (1, 2, 60)] == pytest.approx(
+        [0.975, 0.975**2, 0.975**60]
+    )
 
 
 def test_a_run_shorter_than_its_warm_up_only_rises():
@@ -71,6 +89,19 @@ def test_norms_and_biases_do_not_decay(name: str, reach: float):
     for n, parameter in model.named_parameters():
         factor = 1 - 0.25 * 0.1 * reach if parameter.ndim > 1 else 1.0
         torch.testing.assert_close(parameter.detach(), before[n] * factor)
+
+
+def test_adam_decays_through_its_gradient():
+    """Without decay both are the same; with it, Adam's first step goes lr far wherever the decay pulls at all."""
+    for decay, moved in ((0.0, 0.0), (1e-3, 0.5)):
+        model = small()
+        before = model.get_parameter('head.0.weight').detach().clone()
+        optimizer = create_optimizer(model, OptimizerConfig(name='adam', lr=0.5, weight_decay=decay))
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        after = model.get_parameter('head.0.weight').detach()
+        torch.testing.assert_close(after, before - moved * before.sign(), atol=1e-3, rtol=1e-3)
 
 
 def test_sgd_without_momentum():
