@@ -114,8 +114,7 @@ class GeometryBuffer:
         np.copyto(self._posture[window], np.complex64(0), where=keep)
 
     def write_stroke(self, window: Window, keep: np.ndarray, line: Line) -> None:
-        """The same for pixels of a stroke, each of which belongs to the point of the line that is nearest to it."""
-        self.write(window, keep, np.float32(0))
+        """What was just written is a stroke: each pixel belongs to the point of the line that is nearest to it."""
         rows, columns = np.nonzero(keep)
         places = (columns + window[1].start) + 1j * (rows + window[0].start)
         edges, edges_before = np.diff(line.pixels), np.diff(line.before)
