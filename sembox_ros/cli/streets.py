@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dataset.add_argument('--train', type=int, default=1000, metavar='N', help='images in the split train')
     dataset.add_argument('--val', type=int, default=100, metavar='N', help='images in the split val')
     dataset.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes that render')
+    dataset.add_argument(
+        '--geometry', action='store_true', help='also write depth, optical flow and motion; completes what lacks them'
+    )
     bag = parser.add_argument_group('bag')
     bag.add_argument('--frames', type=int, default=300, metavar='N', help='length of the drive')
     bag.add_argument('--rate-hz', type=float, default=10.0, metavar='HZ', help='images per second of the drive')
@@ -92,9 +95,9 @@ def run(options: argparse.Namespace) -> int:
 
 def write_dataset(options: argparse.Namespace) -> int:
     """Write what is missing of the dataset."""
-    settings = StreetSettings(seed=options.seed, size_hw=parse_size(options.size))
+    settings = StreetSettings(seed=options.seed, size_hw=parse_size(options.size), geometry=options.geometry)
     counts = {'train': options.train, 'val': options.val}
-    jobs = missing_images(options.out, counts)
+    jobs = missing_images(options.out, counts, geometry=options.geometry)
     open_folder(options.out, settings)
     there = sum(counts.values()) - len(jobs)
     progress = tqdm(total=there + len(jobs), initial=there, desc='streets', unit='image', disable=None)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from sembox_ros.data.files import check_option, first_of
+from sembox_ros.data.geometry_files import GEOMETRY_FILES, read_depth, read_flow, read_motion
 from sembox_ros.data.image_files import check_size, read_ids, read_rgb
 from sembox_ros.data.sample import Sample
 from sembox_ros.errors import ConfigError, DatasetError
@@ -29,6 +30,11 @@ _HOW_TO_GET = (
     'gtCoarse.zip), which the Cityscapes site gives after registration, into one folder; or render a stand-in with '
     '`python -m sembox_ros streets --out FOLDER`'
 )
+_HOW_TO_GET_GEOMETRY = (
+    'Unpack disparity_trainvaltest.zip and camera_trainvaltest.zip (train_extra: disparity_trainextra.zip and '
+    'camera_trainextra.zip) of the Cityscapes site into the same folder, which has depth and neither flow nor motion; '
+    'or render all of it with `python -m sembox_ros streets --geometry --out FOLDER`'
+)
 
 
 def _class_table(classes: int) -> np.ndarray:
@@ -43,6 +49,20 @@ def _class_table(classes: int) -> np.ndarray:
     return table
 
 
+def _require_each(folder: Path, names: Sequence[str], suffix: str, how_to_get: str) -> None:
+    """Check that for every 'city/image id' there is a file; one listing of each city.
+
+    Raises:
+        DatasetError: some are missing; names the first one and says how many.
+    """
+    present = {f'{path.parent.name}/{path.name}' for path in folder.glob(f'*/*_{suffix}')}
+    missing = [name for name in (f'{name}_{suffix}' for name in names) if name not in present]
+    if missing:
+        kind = suffix.rpartition('.')[0].rpartition('_')[2]
+        lacking = f'{len(missing)} of {len(names)} images lack their {kind}'
+        raise DatasetError(f'{folder}/{missing[0]}: no such file; {lacking}. {how_to_get}')
+
+
 class Cityscapes:
     """Street images with class ids of every pixel and boxes (and pixels) of the eight countable classes.
 
@@ -54,6 +74,9 @@ class Cityscapes:
         split: 'train', 'val', 'test' (its labels are withheld: everything is ignored) or 'train_extra' (coarse).
         classes: semantic classes: 19; 20, which adds void; 8, the categories, of which 0 is void; or 7, without void.
         with_instances: also give `Sample.instances`, groups among them.
+        with_depth: also give `Sample.depth`, of the files in disparity/ and camera/.
+        with_flow: also give `Sample.flow`, of the files in flow/, which only rendered streets have.
+        with_motion: also give `Sample.motion`, of the files in motion/, which only rendered streets have.
         limit: use only the first so many images by name; 0 uses all.
 
     Attributes:
@@ -66,8 +89,9 @@ class Cityscapes:
     """
 
     def __init__(
-        self, *, root: str | Path, split: str = 'train', classes: int = 19, with_instances: bool = False, limit: int = 0
-    ) -> None:
+        self, *, root: str | Path, split: str = 'train', classes: int = 19, with_instances: bool = False,
+        with_depth: bool = False, with_flow: bool = False, with_motion: bool = False, limit: int = 0,
+    ) -> None:  # fmt: skip
         check_option('split', split, SPLITS)
         if classes not in (19, 20, 8, 7):
             raise ConfigError(f'classes: expected 19, 20, 8 or 7, got {classes}')
@@ -75,13 +99,18 @@ class Cityscapes:
             raise ConfigError(f'root: expected the folder of the dataset, got {root!r}')
         self.labels: SceneLabels = load_scene_labels(f'cityscapes_{classes}+cityscapes_things_8')
         self._with_instances = with_instances
+        self._with_depth, self._with_flow, self._with_motion = with_depth, with_flow, with_motion
         self._semantic_table = _class_table(classes)
         self._box_table = things_table()
         self._root = Path(root).expanduser()
-        self._truth = SPLITS[split]
-        names = first_of(self._find(split), limit)
-        self._files = [self._paths(split, name) for name in names]
-        self.image_ids: Sequence[str] = tuple(name.rpartition('/')[2] for name in names)
+        self._split, self._truth = split, SPLITS[split]
+        self._names = first_of(self._find(split), limit)
+        self._files = [self._paths(split, name) for name in self._names]
+        self.image_ids: Sequence[str] = tuple(name.rpartition('/')[2] for name in self._names)
+        asked = {'disparity': with_depth, 'camera': with_depth, 'flow': with_flow, 'motion': with_motion}
+        for folder in (folder for folder, is_asked in asked.items() if is_asked):
+            suffix = f'{folder}.{GEOMETRY_FILES[folder]}'
+            _require_each(self._root / folder / split, self._names, suffix, _HOW_TO_GET_GEOMETRY)
 
     def _find(self, split: str) -> list[str]:
         """'city/image id' of every image of the split, sorted; each has its two label files."""
@@ -96,21 +125,17 @@ class Cityscapes:
         )
         if not names:
             raise DatasetError(f'{images}: expected <city>/*_leftImg8bit.png, found none. {_HOW_TO_GET}')
-        present = {f'{path.parent.name}/{path.name}' for path in truth.glob('*/*.png')}
         for kind in ('labelIds', 'instanceIds'):
-            missing = [f'{name}_{self._truth}_{kind}.png' for name in names]
-            missing = [name for name in missing if name not in present]
-            if missing:
-                raise DatasetError(
-                    f'{truth}/{missing[0]}: no such file; {len(missing)} of {len(names)} images lack their {kind}. '
-                    f'{_HOW_TO_GET}'
-                )
+            _require_each(truth, names, f'{self._truth}_{kind}.png', _HOW_TO_GET)
         return names
 
     def _paths(self, split: str, name: str) -> tuple[Path, Path, Path]:
         image = self._root / 'leftImg8bit' / split / f'{name}_leftImg8bit.png'
         truth = self._root / self._truth / split / f'{name}_{self._truth}_'
         return image, Path(f'{truth}labelIds.png'), Path(f'{truth}instanceIds.png')
+
+    def _geometry_path(self, folder: str, index: int) -> Path:
+        return self._root / folder / self._split / f'{self._names[index]}_{folder}.{GEOMETRY_FILES[folder]}'
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -133,6 +158,7 @@ class Cityscapes:
                 f'{instance_path}: expected at most {MAX_INSTANCE} objects and regions of groups, got {len(class_ids)}'
             )
         instances = instances.astype(np.uint16)
+        depth, flow, motion = self._geometry(index, image.shape[:2])
         return Sample(
             image=image,
             image_id=self.image_ids[index],
@@ -141,7 +167,24 @@ class Cityscapes:
             class_ids=class_ids,
             is_crowd=is_crowd,
             instances=instances if self._with_instances else None,
+            depth=depth,
+            flow=flow,
+            motion=motion,
         )
+
+    def _geometry(
+        self, index: int, size_hw: tuple[int, ...]
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """Depth, flow and motion of an image, each None unless asked for."""
+        depth = flow = motion = None
+        if self._with_depth:
+            files = self._geometry_path('disparity', index), self._geometry_path('camera', index)
+            depth = read_depth(*files, size_hw, _HOW_TO_GET_GEOMETRY)
+        if self._with_flow:
+            flow = read_flow(self._geometry_path('flow', index), size_hw)
+        if self._with_motion:
+            motion = read_motion(self._geometry_path('motion', index), size_hw)
+        return depth, flow, motion
 
     def _objects(self, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What has a box in (H, W) uint16 `instance_ids`: objects by ascending id, then the regions of groups.

@@ -7,7 +7,6 @@ instance ids (`label id * 1000 + number` for things), colours, and polygons that
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from sembox_ros.atomic import write_whole
+from sembox_ros.data.geometry_files import GEOMETRY_FILES, camera_file, encode_disparity, encode_flow
 from sembox_ros.errors import DatasetError
 from sembox_ros.label_ids import LABEL_IDS, label_id_table
 from sembox_ros.labels import CITYSCAPES_19, IGNORE_ID
@@ -34,6 +34,8 @@ _LEAST_STUFF_AREA = 2.0  # smaller specks of stuff get no polygon; what surround
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 if hasattr(cv2, 'IMWRITE_PNG_FILTER'):  # since OpenCV 4.12
     _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+
+BASELINE_M = 0.21  # about that of the cameras of Cityscapes
 
 Parts = list[np.ndarray]  # outlines of one object, (n, 2) int32 xy each
 
@@ -64,12 +66,19 @@ class FrameName:
     sequence: int
     frame: int = 0
 
-    def paths(self, root: Path) -> dict[str, Path]:
-        """All files of this image: the image under ``leftImg8bit``, its labels under their suffix in the file name."""
+    def paths(self, root: Path, *, geometry: bool = False) -> dict[str, Path]:
+        """All files of this image: the image under ``leftImg8bit``, its labels under their suffix in the file name.
+
+        Args:
+            root: folder of the dataset.
+            geometry: also those of depth, flow and motion, under the name of their folder.
+        """
         stem = f'{self.city}_{self.sequence:06d}_{self.frame:06d}'
         labels = root / 'gtFine' / self.split / self.city
         names = ('labelIds.png', 'instanceIds.png', 'labelTrainIds.png', 'color.png', 'polygons.json')
         files = {name: labels / f'{stem}_gtFine_{name}' for name in names}
+        for folder, suffix in GEOMETRY_FILES.items() if geometry else ():
+            files[folder] = root / folder / self.split / self.city / f'{stem}_{folder}.{suffix}'
         # The image comes last, here and when the files are written: where there is an image, there are its labels.
         files['leftImg8bit'] = root / 'leftImg8bit' / self.split / self.city / f'{stem}_leftImg8bit.png'
         return files
@@ -178,29 +187,72 @@ def _join(parts: Parts) -> list[list[int]]:
     return points.tolist() if len(points) > 2 else np.repeat(points, 2, axis=0).tolist() * 2
 
 
-def write_frame(root: Path, name: FrameName, image: np.ndarray, labels: CityscapesLabels) -> None:
-    """Write all files of one image; each appears whole or not at all, the image after its labels.
+@dataclass(frozen=True)
+class CityscapesGeometry:
+    """The files of one image that are not labels.
+
+    Attributes:
+        disparity: (H, W) uint16.
+        camera: content of the camera file.
+        flow: (H, W, 3) uint16 in KITTI's encoding; Cityscapes has none.
+        motion: (H, W) uint8, 1 = moves in the world, 0 = does not, 255 = ignored; Cityscapes has none.
+    """
+
+    disparity: np.ndarray
+    camera: dict[str, Any]
+    flow: np.ndarray
+    motion: np.ndarray
+
+
+def encode_geometry(
+    *, depth: np.ndarray, flow: np.ndarray, motion: np.ndarray, focal_px: float, principal_xy: tuple[float, float],
+    height_m: float,
+) -> CityscapesGeometry:  # fmt: skip
+    """Encode depth, flow and motion of one image.
+
+    Args:
+        depth: (H, W) float32 metres along the optical axis, 0 = unknown.
+        flow: (H, W, 2) float32 dx, dy in pixels.
+        motion: (H, W) uint8 as in `CityscapesGeometry`.
+        focal_px: focal length of the camera, pixels.
+        principal_xy: its principal point, pixels.
+        height_m: its height above the ground, metres.
+    """
+    camera = camera_file(focal_px=focal_px, principal_xy=principal_xy, baseline_m=BASELINE_M, height_m=height_m)
+    return CityscapesGeometry(encode_disparity(depth, focal_px * BASELINE_M), camera, encode_flow(flow), motion)
+
+
+def write_frame(
+    root: Path, name: FrameName, image: np.ndarray, labels: CityscapesLabels, geometry: CityscapesGeometry | None = None
+) -> None:
+    """Write all files of one image; each appears whole or not at all, the image after all others.
 
     Args:
         root: folder of the dataset.
         name: where it belongs.
         image: (H, W, 3) uint8 rgb.
         labels: from `encode_labels`.
+        geometry: from `encode_geometry`; its files are not written without it.
 
     Raises:
         DatasetError: a file cannot be written.
     """
     size_hw = labels.train_ids.shape
-    pictures: Mapping[str, np.ndarray] = {
+    pictures = {
         'labelIds.png': labels.label_ids,
         'instanceIds.png': labels.instance_ids,
         'labelTrainIds.png': labels.train_ids,
         'color.png': np.take(_TO_BGRA.view(np.uint32)[:, 0], labels.train_ids).view(np.uint8).reshape(*size_hw, 4),
         'leftImg8bit': cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
     }
-    for kind, path in name.paths(root).items():
+    texts = {'polygons.json': labels.polygons}
+    if geometry is not None:
+        flow = cv2.cvtColor(geometry.flow, cv2.COLOR_RGB2BGR)
+        pictures |= {'disparity': geometry.disparity, 'flow': flow, 'motion': geometry.motion}
+        texts['camera'] = geometry.camera
+    for kind, path in name.paths(root, geometry=geometry is not None).items():
         if kind in pictures:
             data = cv2.imencode('.png', pictures[kind], _PNG_OPTIONS)[1].tobytes()
         else:
-            data = json.dumps(labels.polygons).encode()
+            data = json.dumps(texts[kind]).encode()
         write_whole(path, data, DatasetError)

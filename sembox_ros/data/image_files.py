@@ -74,14 +74,31 @@ def read_ids(path: Path, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
     Raises:
         DatasetError: missing, damaged, larger than `MAX_PIXELS`, or other channels or dtype.
     """
-    ids = _decode(path, cv2.IMREAD_UNCHANGED)
-    if ids.ndim != 2 or ids.dtype != dtype:
-        channels = 1 if ids.ndim == 2 else ids.shape[2]
-        raise DatasetError(
-            f'{path}: expected one channel of {np.dtype(dtype)} ids, got {channels} of {ids.dtype}; '
-            'it may be a colour rendering of the labels'
-        )
-    return ids
+    return _read_stored(
+        path, dtype, 1, f'one channel of {np.dtype(dtype)} ids', hint='; it may be a colour rendering of the labels'
+    )
+
+
+def read_vectors(path: Path) -> np.ndarray:
+    """The (H, W, 3) uint16 values in a file of three channels, in the order of the file.
+
+    Args:
+        path: a PNG file of 16 bits.
+
+    Raises:
+        DatasetError: missing, damaged, larger than `MAX_PIXELS`, or other channels or dtype.
+    """
+    stored = _read_stored(path, np.uint16, 3, 'three channels of uint16 values')
+    return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+
+
+def _read_stored(path: Path, dtype: type[np.unsignedinteger], channels: int, wanted: str, hint: str = '') -> np.ndarray:
+    """Pixels as they are stored, in OpenCV's order, if they are of that type and as many channels."""
+    pixels = _decode(path, cv2.IMREAD_UNCHANGED)
+    found = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if found != channels or pixels.dtype != dtype:
+        raise DatasetError(f'{path}: expected {wanted}, got {found} of {pixels.dtype}{hint}')
+    return pixels
 
 
 def read_index_image(path: Path, size_hw: tuple[int, ...]) -> np.ndarray:

@@ -27,6 +27,10 @@ class Sample:
         is_crowd: (N,) bool; True where a box covers a group: neither object nor background.
         instances: (H, W) uint16, k = pixels of the object of box k - 1, 0 = of none; of a box whose object others hide
             there are no pixels.
+        depth: (H, W) float32 metres along the optical axis, 0 = unknown.
+        flow: (H, W, 2) float32 dx, dy in pixels: where the same point was in the frame before, minus where it is;
+            0 where unknown.
+        motion: (H, W) uint8, 1 = moves in the world, whatever the camera does; 0 = does not; 255 = ignored.
 
     Raises:
         DatasetError: shapes or dtypes do not fit each other, or instances are of boxes that there are not.
@@ -39,6 +43,9 @@ class Sample:
     class_ids: np.ndarray | None = None
     is_crowd: np.ndarray | None = None
     instances: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    flow: np.ndarray | None = None
+    motion: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.image.shape[:2]
@@ -50,6 +57,9 @@ class Sample:
             'class_ids': ((count,), np.int64),
             'is_crowd': ((count,), np.bool_),
             'instances': (size_hw, np.uint16),
+            'depth': (size_hw, np.float32),
+            'flow': ((*size_hw, 2), np.float32),
+            'motion': (size_hw, np.uint8),
         }
         for name, (shape, dtype) in wanted.items():
             array = getattr(self, name)

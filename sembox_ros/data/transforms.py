@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from sembox_ros.config import Checked, InputConfig, check_size_hw, option
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.view import View, view_of
 from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.ops.flow import normalise_flow
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.ops.resize import fit_within
 
@@ -80,6 +82,9 @@ class Item:
         instances: (H, W) int32, k = pixels of the object of box k - 1, 0 = of none; None without, and for validation.
         placement: where the whole image lies; None for training.
         sample: the image and its labels at their own size, to grade predictions by; None for training.
+        depth: (H, W) float32 metres, 0 = unknown or padded; None without. What augmentation shows larger is nearer.
+        flow: (2, H, W) float32 dx, dy in pixels of the canvas, 0 = unknown or padded; None without.
+        motion: (H, W) uint8, 1 = moves in the world, 255 = ignored or padded; None without.
     """
 
     image: Tensor
@@ -91,6 +96,13 @@ class Item:
     instances: Tensor | None = None
     placement: Placement | None = None
     sample: Sample | None = None
+    depth: Tensor | None = None
+    flow: Tensor | None = None
+    motion: Tensor | None = None
+
+
+_MAPS = ('images', 'semantic', 'instances', 'depth', 'motion')  # of a batch
+_OF_BOXES = ('boxes_xyxy', 'class_ids', 'is_crowd')
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,8 @@ class Batch:
     """Several items of one canvas size.
 
     Attributes:
-        images: (B, 3, H, W) float32, normalised, channels-last in memory.
+        images: (B, 3, H, W) float32, normalised, channels-last in memory; (B, 5, H, W) where the dataset gives
+            flow: normalised dx, dy by `ops.flow` behind the colours.
         semantic: (B, H, W) int64, 255 = ignored; None without semantic labels.
         boxes_xyxy: B times (Ni, 4) float32 in pixels of the canvas; empty, as the next two, without boxes.
         class_ids: B times (Ni,) int64.
@@ -107,6 +120,8 @@ class Batch:
         instances: (B, H, W) int32, k = pixels of the object of box k - 1 of that image, 0 = of none; None without.
         placements: where each image lies; empty for training.
         samples: each image and its labels at their own size; empty for training.
+        depth: (B, H, W) float32 metres, 0 = unknown; None without.
+        motion: (B, H, W) int64, 1 = moves in the world, 0 = does not, 255 = ignored; None without.
     """
 
     images: Tensor
@@ -118,55 +133,65 @@ class Batch:
     instances: Tensor | None = None
     placements: tuple[Placement, ...] = ()
     samples: tuple[Sample, ...] = ()
+    depth: Tensor | None = None
+    motion: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
-        return dataclasses.replace(
-            self,
-            images=self.images.to(device, non_blocking=True),
-            semantic=None if self.semantic is None else self.semantic.to(device, non_blocking=True),
-            boxes_xyxy=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_xyxy),
-            class_ids=tuple(ids.to(device, non_blocking=True) for ids in self.class_ids),
-            is_crowd=tuple(crowd.to(device, non_blocking=True) for crowd in self.is_crowd),
-            instances=None if self.instances is None else self.instances.to(device, non_blocking=True),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True), boxes=True)
 
     def pin_memory(self) -> Batch:
         """The same batch with its large tensors in memory that a GPU reads directly; `DataLoader` calls it."""
-        return dataclasses.replace(
-            self,
-            images=self.images.pin_memory(),
-            semantic=None if self.semantic is None else self.semantic.pin_memory(),
-            instances=None if self.instances is None else self.instances.pin_memory(),
-        )
+        return self._each(Tensor.pin_memory, boxes=False)
+
+    def _each(self, move: Callable[[Tensor], Tensor], *, boxes: bool) -> Batch:
+        """The same with every map moved, and what belongs to single boxes too if `boxes` is true."""
+        moved: dict[str, Any] = {}
+        for name in _MAPS:
+            maps = getattr(self, name)
+            moved[name] = None if maps is None else move(maps)
+        for name in _OF_BOXES if boxes else ():
+            moved[name] = tuple(move(part) for part in getattr(self, name))
+        return dataclasses.replace(self, **moved)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items of one canvas size.
 
     Raises:
-        DatasetError: only some of them have semantic labels, boxes or instances.
+        DatasetError: only some of them have semantic labels, boxes, instances, depth, flow or motion.
     """
-    for part in ('semantic', 'boxes_xyxy', 'instances'):
+    for part in ('semantic', 'boxes_xyxy', 'instances', 'depth', 'flow', 'motion'):
         lacking = [item.image_id for item in items if getattr(item, part) is None]
         if 0 < len(lacking) < len(items):
             raise DatasetError(f'{lacking[0]}: has no {part}, which other images of its batch have')
-    semantic = [item.semantic for item in items if item.semantic is not None]
-    instances = [item.instances for item in items if item.instances is not None]
+    images = torch.stack([item.image for item in items])
+    flow = _stacked([item.flow for item in items])
+    if flow is not None:
+        images = torch.cat((images, normalise_flow(flow, images.shape[-2])), dim=1)
+    semantic, motion = (_stacked([getattr(item, part) for item in items]) for part in ('semantic', 'motion'))
     return Batch(
-        images=torch.stack([item.image for item in items]).contiguous(memory_format=torch.channels_last),
-        semantic=torch.stack(semantic).long() if semantic else None,
+        images=images.contiguous(memory_format=torch.channels_last),
+        semantic=None if semantic is None else semantic.long(),
         boxes_xyxy=tuple(item.boxes_xyxy for item in items if item.boxes_xyxy is not None),
         class_ids=tuple(item.class_ids for item in items if item.class_ids is not None),
         is_crowd=tuple(item.is_crowd for item in items if item.is_crowd is not None),
         image_ids=tuple(item.image_id for item in items),
-        instances=torch.stack(instances) if instances else None,
+        instances=_stacked([item.instances for item in items]),
         placements=tuple(item.placement for item in items if item.placement is not None),
         samples=tuple(item.sample for item in items if item.sample is not None),
+        depth=_stacked([item.depth for item in items]),
+        motion=None if motion is None else motion.long(),
     )
+
+
+def _stacked(maps: Sequence[Tensor | None]) -> Tensor | None:
+    """The maps of all items as one tensor; None where they have none."""
+    there = [values for values in maps if values is not None]
+    return torch.stack(there) if there else None
 
 
 def _statistics(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -250,7 +275,8 @@ class TrainTransform:
         """A random part of the image at a random scale, at most as large as what is trained on.
 
         The window is cut before it is scaled, so that no pixel is scaled in vain; its edges are whole pixels of
-        the image, which changes the scale by less than a pixel of the window.
+        the image, which changes the scale by less than a pixel of the window. What looks larger than in the whole
+        image, as inference will show it, looks nearer: depth is divided by the scale.
         """
         factor = math.exp(_uniform(math.log(self.augment.scale_min), math.log(self.augment.scale_max)))
         wanted_hw = round(self.size_hw[0] * factor), round(self.size_hw[1] * factor)
@@ -263,7 +289,10 @@ class TrainTransform:
             window.append((int(torch.randint(size - length + 1, ())), length))
             scaled.append(kept)
         (top, height), (left, width) = window
-        return view.cropped(top, left, height, width).resized((scaled[0], scaled[1]))
+        cut = view.cropped(top, left, height, width).resized((scaled[0], scaled[1]))
+        if cut.depth is None:
+            return cut
+        return dataclasses.replace(cut, depth=tv_tensors.wrap(cut.depth / factor, like=cut.depth))
 
     def _item(self, sample: Sample, canvas: View, share: Tensor) -> Item:
         boxes = class_ids = is_crowd = instances = None
@@ -280,11 +309,14 @@ class TrainTransform:
         return Item(
             image=canvas.image.as_subclass(Tensor),
             image_id=sample.image_id,
-            semantic=None if canvas.semantic is None else canvas.semantic.as_subclass(Tensor),
+            semantic=_plain(canvas.semantic),
             boxes_xyxy=boxes,
             class_ids=class_ids,
             is_crowd=is_crowd,
             instances=instances,
+            depth=_plain(canvas.depth),
+            flow=_plain(canvas.flow),
+            motion=_plain(canvas.motion),
         )
 
 
@@ -310,13 +342,21 @@ class EvalTransform:
         return Item(
             image=canvas.image.as_subclass(Tensor),
             image_id=sample.image_id,
-            semantic=None if canvas.semantic is None else canvas.semantic.as_subclass(Tensor),
-            boxes_xyxy=None if canvas.boxes is None else canvas.boxes.as_subclass(Tensor),
+            semantic=_plain(canvas.semantic),
+            boxes_xyxy=_plain(canvas.boxes),
             class_ids=None if sample.class_ids is None else torch.from_numpy(sample.class_ids),
             is_crowd=None if sample.is_crowd is None else torch.from_numpy(sample.is_crowd),
             placement=placement,
             sample=sample,
+            depth=_plain(canvas.depth),
+            flow=_plain(canvas.flow),
+            motion=_plain(canvas.motion),
         )
+
+
+def _plain(part: Tensor | None) -> Tensor | None:
+    """Without torchvision's type."""
+    return None if part is None else part.as_subclass(Tensor)
 
 
 def _renumber(instances: Tensor, kept: Tensor) -> Tensor:

@@ -49,6 +49,21 @@ def test_the_command_goes_on_where_it_was(tmp_path: Path, capsys: pytest.Capture
     np.testing.assert_array_equal(written, still.image)
 
 
+def test_the_command_completes_a_dataset_with_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ['streets', '--out', str(tmp_path), '--train', '1', '--val', '1', *COMMAND, '--workers', '1']
+    assert main(base) == 0
+    before = {name: content for name, (_, content) in snapshot(tmp_path).items() if name != 'streets.json'}
+    assert main([*base, '--geometry']) == 0
+    assert '(2 new)' in capsys.readouterr().out
+    after = {name: content for name, (_, content) in snapshot(tmp_path).items()}
+    assert len(after) == 2 * 10 + 1
+    assert {name: after[name] for name in before} == before
+    assert main([*base, '--geometry']) == 0
+    assert '(0 new)' in capsys.readouterr().out
+    assert main(base) == 1
+    assert 'geometry True, not False' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.data.datasets import load_dataset
+from sembox_ros.data.geometry_files import encode_disparity, encode_flow
 from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.labels import (
     CITYSCAPES_7,
@@ -237,3 +239,59 @@ def test_datasets_are_found_by_name(root: Path) -> None:
         load_dataset('cityscape', {})
     with pytest.raises(ConfigError, match="dataset cityscapes: option 'root' is missing"):
         load_dataset('cityscapes', {'split': 'val'})
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """Two images, all that they show 20 m away, of which the left half moves and flows by (3, -1.5) pixels."""
+    tiny.write_cityscapes(tmp_path, count=2)
+    flow = np.zeros((*tiny.SIZE_HW, 2), np.float32)
+    motion = np.zeros(tiny.SIZE_HW, np.uint8)
+    flow[:, :48], motion[:, :48] = (3.0, -1.5), 1
+    camera = {'extrinsic': {'baseline': 0.209313, 'pitch': 0.038}, 'intrinsic': {'fx': 2262.52, 'u0': 1096.98}}
+    disparity = encode_disparity(np.full(tiny.SIZE_HW, 20.0, np.float32), 2262.52 * 0.209313)
+    for index in range(2):
+        for folder, pixels in (('disparity', disparity), ('flow', encode_flow(flow)[..., ::-1]), ('motion', motion)):
+            path = tmp_path / folder / 'val' / tiny.CITY / f'{tiny.CITY}_{index:06d}_000019_{folder}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(path), pixels)
+        path = tmp_path / 'camera' / 'val' / tiny.CITY / f'{tiny.CITY}_{index:06d}_000019_camera.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(camera))
+    return tmp_path
+
+
+def test_depth_flow_and_motion_come_if_they_are_asked_for(measured: Path) -> None:
+    bare = Cityscapes(root=measured, split='val')[1]
+    assert bare.depth is bare.flow is bare.motion is None
+    sample = Cityscapes(root=measured, split='val', with_depth=True, with_flow=True, with_motion=True)[1]
+    np.testing.assert_allclose(sample.depth, 20.0, rtol=1e-3)
+    assert sample.flow[5, 47].tolist() == [3.0, -1.5]
+    assert sample.flow[5, 48].tolist() == [0.0, 0.0]
+    assert sample.motion[5].tolist() == [1] * 48 + [0] * 48
+    np.testing.assert_array_equal(sample.image, bare.image)
+    only = Cityscapes(root=measured, split='val', with_motion=True)[0]
+    assert only.depth is only.flow is None
+    np.testing.assert_array_equal(only.motion, sample.motion)
+
+
+@pytest.mark.parametrize(('option', 'file'), [
+    ('with_depth', 'disparity.png'), ('with_depth', 'camera.json'), ('with_flow', 'flow.png'),
+    ('with_motion', 'motion.png'),
+])  # fmt: skip
+def test_missing_geometry_is_named_with_its_remedy(measured: Path, option: str, file: str) -> None:
+    folder = file.partition('.')[0]
+    (measured / folder / 'val' / tiny.CITY / f'{tiny.CITY}_000001_000019_{file}').unlink()
+    with pytest.raises(DatasetError, match=rf'000001_000019_{file}: no such file; 1 of 2 .* {folder}\. .*--geometry'):
+        Cityscapes(root=measured, split='val', **{option: True})
+    assert Cityscapes(root=measured, split='val', limit=1, **{option: True})[0].image_id == 'aachen_000000_000019'
+
+
+@pytest.mark.parametrize(('option', 'folder'), [
+    ('with_depth', 'disparity'), ('with_flow', 'flow'), ('with_motion', 'motion'),
+])  # fmt: skip
+def test_geometry_of_another_size_is_named(measured: Path, option: str, folder: str) -> None:
+    file = measured / folder / 'val' / tiny.CITY / f'{tiny.CITY}_000000_000019_{folder}.png'
+    cv2.imwrite(str(file), cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[1:])
+    with pytest.raises(DatasetError, match=rf'{folder}\.png: expected 48x96 pixels .* got 47x96'):
+        Cityscapes(root=measured, split='val', **{option: True})[0]

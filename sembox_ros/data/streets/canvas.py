@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from sembox_ros.data.streets.camera import NEAR_M, Camera, Light, clip_near, rotate
+from sembox_ros.data.streets.geometry import GeometryBuffer, Line, Window
 from sembox_ros.data.streets.shapes import Mesh, Panel
 
-Window = tuple[slice, slice]  # rows, columns
 Found = tuple[Window, np.ndarray, np.ndarray | np.float32]  # window, mask and inverse depth of what is to be written
 
 _SHIFT = 4  # fractional bits of polygon corners, so that slow motion does not jump from pixel to pixel
@@ -40,6 +40,7 @@ class _Part(NamedTuple):
     thickness: int  # of a stroke, pixels; 0 for polygons
     color: np.ndarray  # (4,) uint8
     class_id: int
+    line: Line | None = None  # of strokes, if the canvas has a geometry
 
 
 def _trim(window: Window, keep: np.ndarray, inverse: np.ndarray | np.float32) -> Found:
@@ -57,12 +58,14 @@ class Canvas:
     Attributes:
         color: (H, W, 4) uint8 rgb and padding, so that a pixel is one 32-bit word to write.
         owner: (H, W) int32, see `owner_of`.
+        geometry: if given, is told of every surface; whoever draws an object must let it `enter` there first.
     """
 
-    def __init__(self, camera: Camera, light: Light) -> None:
+    def __init__(self, camera: Camera, light: Light, geometry: GeometryBuffer | None = None) -> None:
         high, wide = camera.size_hw
         self.camera = camera
         self.light = light
+        self.geometry = geometry
         self.color = np.full((high, wide, 4), 255, np.uint8)
         self._words = self.color.view(np.uint32)[..., 0]
         self.owner = np.full((high, wide), owner_of(255, 0), np.int32)
@@ -88,6 +91,8 @@ class Canvas:
             found = self._mask_of(part)
             if found is not None:
                 self._write(*found, part.color, owner_of(part.class_id, track_id))
+                if self.geometry is not None and part.line is not None:
+                    self.geometry.write_stroke(*found[:2], part.line)
 
     def _is_hidden(self, mesh: Mesh, x: float, z: float, yaw: float) -> bool:
         """Whether the whole mesh is behind the camera, beside the image, or behind what is already drawn."""
@@ -194,6 +199,8 @@ class Canvas:
         np.copyto(self._inverse_depth[window], inverse, where=keep)
         np.copyto(self.owner[window], np.int32(owner), where=keep)
         np.copyto(self._words[window], color.view(np.uint32)[..., 0], where=keep)
+        if self.geometry is not None:
+            self.geometry.write(window, keep, inverse)
 
     def _stroke_parts(self, mesh: Mesh, x: float, z: float, yaw: float) -> list[_Part]:
         """Polylines of a mesh, as thick as their width at the mean depth of each."""
@@ -209,15 +216,26 @@ class Canvas:
         colors = np.full((len(mean), 4), 255, np.uint8)
         lit = packed.rgb * (light.sky_rgb + 0.5 * light.sun_rgb)
         colors[:, :3] = np.minimum(lit * (1.0 - haze) + light.haze_rgb * haze, 255.0)
+        lines = self._lines(mesh, pixels, depth[:, 0], x, z, yaw)
         parts = []
         for index in np.flatnonzero(shows).tolist():
             thickness = max(1, round(exact[index]))
             window = self._window(low[index], high[index], thickness / 2 + 1)
             if window is not None:
                 order, class_id, depths = packed.orders[index], packed.class_ids[index], (mean[index], mean[index])
-                line = pixels[packed.spans[index]]
-                parts.append(_Part(order, line, window, depths, None, thickness, colors[index], class_id))
+                span = packed.spans[index]
+                line = None if lines is None else Line(*(values[span] for values in lines))
+                parts.append(_Part(order, pixels[span], window, depths, None, thickness, colors[index], class_id, line))
         return parts
+
+    def _lines(self, mesh: Mesh, pixels: np.ndarray, depth: np.ndarray, x: float, z: float, yaw: float) -> Line | None:
+        """All strokes of a mesh in one, of points that lie at those pixels (P, 2) and depths (P,)."""
+        if self.geometry is None:
+            return None
+        before = self.camera.place(self.geometry.strokes_before(mesh), x, z, yaw)
+        before[:, 2] = np.maximum(before[:, 2], NEAR_M)
+        there = self.camera.project(before)
+        return Line(pixels[:, 0] + 1j * pixels[:, 1], 1 / depth, there[:, 0] + 1j * there[:, 1])
 
     def _draw_panel(self, panel: Panel, x: float, z: float, yaw: float, track_id: int) -> None:
         camera = self.camera

@@ -23,8 +23,14 @@ import cv2
 import numpy as np
 
 from sembox_ros.atomic import write_whole
-from sembox_ros.data.cityscapes_layout import FrameName, encode_labels, write_frame
-from sembox_ros.data.streets.renderer import MIN_SIDE_PX, render_street
+from sembox_ros.data.cityscapes_layout import (
+    CityscapesGeometry,
+    FrameName,
+    encode_geometry,
+    encode_labels,
+    write_frame,
+)
+from sembox_ros.data.streets.renderer import MIN_SIDE_PX, StreetFrame, render_street
 from sembox_ros.errors import ConfigError, DatasetError
 
 SPLITS = ('train', 'val')
@@ -44,6 +50,7 @@ class StreetSettings:
     Attributes:
         seed: which dataset; 0 or more.
         size_hw: image height and width, pixels.
+        geometry: whether depth, flow and motion are written too; images and labels are the same.
 
     Raises:
         ConfigError: a value is out of range.
@@ -51,6 +58,7 @@ class StreetSettings:
 
     seed: int
     size_hw: tuple[int, int]
+    geometry: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -90,10 +98,21 @@ def make_image(root: Path, settings: StreetSettings, split: str, index: int) -> 
     Raises:
         DatasetError: a file cannot be written.
     """
-    still = render_street(size_hw=settings.size_hw, seed=street_seed(settings.seed, split, index))
+    seed = street_seed(settings.seed, split, index)
+    still = render_street(size_hw=settings.size_hw, seed=seed, geometry=settings.geometry)
     instance = np.where(np.isin(still.instance, still.track_ids[still.is_crowd]), 0, still.instance)
     labels = encode_labels(still.semantic, instance, still.ego)
-    write_frame(root, frame_name(split, index), still.image, labels)
+    write_frame(root, frame_name(split, index), still.image, labels, _encode_geometry(still))
+
+
+def _encode_geometry(still: StreetFrame) -> CityscapesGeometry | None:
+    if still.depth is None or still.flow is None or still.motion is None:
+        return None
+    camera = still.camera
+    return encode_geometry(
+        depth=still.depth, flow=still.flow, motion=still.motion, focal_px=camera.focal_px,
+        principal_xy=(camera.cx, camera.horizon_px), height_m=camera.height,
+    )  # fmt: skip
 
 
 @cache
@@ -106,6 +125,8 @@ def renderer_fingerprint() -> str:
 
 def open_folder(root: Path, settings: StreetSettings) -> None:
     """Make the folder of a dataset, or check that it holds one of the same settings.
+
+    One that was begun without geometry may go on with it: what is there lacks files then.
 
     Raises:
         DatasetError: it holds something else, or streets of other settings.
@@ -130,14 +151,17 @@ def open_folder(root: Path, settings: StreetSettings) -> None:
         'seed': settings.seed,
         'size_hw': list(settings.size_hw),
         'renderer': renderer_fingerprint(),
+        'geometry': settings.geometry,
     }
-    if found is None:
+    if found is not None:
+        found = {'geometry': False, **found}  # files of older versions do not say
+        may_begin = {'geometry'} if settings.geometry else set()
+        differing = [name for name in wanted if found.get(name) != wanted[name] and name not in may_begin]
+        if differing:
+            there = ', '.join(f'{name} {found.get(name)!r}, not {wanted[name]!r}' for name in differing)
+            raise DatasetError(f"'{root}' holds streets of other settings: {there}; use those or another --out")
+    if found is None or found['geometry'] != settings.geometry:
         write_whole(file, (json.dumps(wanted, indent=1) + '\n').encode(), DatasetError)
-        return
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        there = ', '.join(f'{name} {found.get(name)!r}, not {wanted[name]!r}' for name in differing)
-        raise DatasetError(f"'{root}' holds streets of other settings: {there}; use those or another --out")
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
@@ -152,8 +176,13 @@ def _read_settings(file: Path) -> dict[str, Any]:
     return found
 
 
-def missing_images(root: Path, counts: dict[str, int]) -> list[tuple[str, int]]:
+def missing_images(root: Path, counts: dict[str, int], *, geometry: bool = False) -> list[tuple[str, int]]:
     """(split, index) of every image of which a file is missing.
+
+    Args:
+        root: folder of the dataset.
+        counts: how many images each split should have.
+        geometry: whether files of depth, flow and motion count.
 
     Raises:
         ConfigError: a count is out of range.
@@ -166,7 +195,7 @@ def missing_images(root: Path, counts: dict[str, int]) -> list[tuple[str, int]]:
         (split, index)
         for split, count in counts.items()
         for index in range(count)
-        if not all(path.exists() for path in reversed(frame_name(split, index).paths(root).values()))
+        if not all(path.exists() for path in reversed(frame_name(split, index).paths(root, geometry=geometry).values()))
     ]
 
 

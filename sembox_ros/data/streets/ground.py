@@ -242,11 +242,18 @@ class Sky:
 
     def draw(self, canvas: Canvas) -> None:
         """Fill the part above the horizon."""
-        camera = canvas.camera
-        high, wide = camera.size_hw
-        last = min(max(int(np.floor(camera.horizon_px)) + 1, 0), high, self._up)
-        slide = round(np.tan(camera.yaw) * camera.focal_px)
-        left = int(np.clip(self._margin + slide, 0, 2 * self._margin))
-        window = (slice(self._up - last, self._up), slice(left, left + wide))
+        last, left = self._place(canvas.camera)
+        window = (slice(self._up - last, self._up), slice(left, left + canvas.camera.size_hw[1]))
         canvas.color[:last] = self._picture[window]
         canvas.owner[:last] = self._owner[window]
+
+    def flow(self, camera: Camera, before: Camera) -> tuple[int, int]:
+        """How far away its points were in the image of the camera before, dx, dy in pixels."""
+        (last, left), (last_before, left_before) = self._place(camera), self._place(before)
+        return left - left_before, last_before - last
+
+    def _place(self, camera: Camera) -> tuple[int, int]:
+        """How many rows of the image it fills, and its first column that is seen."""
+        last = min(max(int(np.floor(camera.horizon_px)) + 1, 0), camera.size_hw[0], self._up)
+        slide = round(np.tan(camera.yaw) * camera.focal_px)
+        return last, int(np.clip(self._margin + slide, 0, 2 * self._margin))

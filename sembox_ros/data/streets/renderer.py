@@ -16,6 +16,7 @@ import numpy as np
 from sembox_ros.data.streets.camera import Camera, Light, clip_near, rotate
 from sembox_ros.data.streets.canvas import Canvas, owner_of
 from sembox_ros.data.streets.classes import UNLABELED
+from sembox_ros.data.streets.geometry import GeometryBuffer, Pose
 from sembox_ros.data.streets.ground import Ground, Sky
 from sembox_ros.data.streets.items import Item
 from sembox_ros.data.streets.kinds import KINDS
@@ -47,6 +48,10 @@ class StreetFrame:
             specks apart either; neither training nor grading should ask for them.
         stamp_ns: nanoseconds since the first frame.
         ego: (H, W) bool, the camera's own bonnet; unlabeled in `semantic`.
+        camera: where it is in the world, and how it projects.
+        depth: (H, W) float32, as the next two None unless asked for; see `geometry.Geometry`.
+        flow: (H, W, 2) float32.
+        motion: (H, W) uint8.
     """
 
     image: np.ndarray
@@ -58,10 +63,14 @@ class StreetFrame:
     is_crowd: np.ndarray
     stamp_ns: int
     ego: np.ndarray
+    camera: Camera
+    depth: np.ndarray | None = None
+    flow: np.ndarray | None = None
+    motion: np.ndarray | None = None
 
 
 def render_sequence(
-    *, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: float = 10.0
+    *, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: float = 10.0, geometry: bool = False
 ) -> Iterator[StreetFrame]:
     """Drive down a street; the same arguments give identical arrays.
 
@@ -72,6 +81,8 @@ def render_sequence(
         size_hw: image height and width, pixels, each at least 32.
         seed: which street, 0 or more.
         rate_hz: frames per second.
+        geometry: also give depth, flow and motion, the first frame's since 1 / rate_hz seconds before; images and
+            labels are the same.
 
     Returns:
         An iterator over the frames, rendered one by one.
@@ -84,20 +95,21 @@ def render_sequence(
     if not isinstance(rate_hz, (int, float, np.number)) or isinstance(rate_hz, bool) or not 0 < rate_hz < math.inf:
         raise ConfigError(f'rate_hz: expected a finite number above 0, got {rate_hz!r}')
     street = _Street(_checked_size(size_hw), _checked_seed(seed))
-    return (street.render(index, float(rate_hz)) for index in range(frames))
+    return (street.render(index, float(rate_hz), geometry=geometry) for index in range(frames))
 
 
-def render_street(*, size_hw: tuple[int, int], seed: int) -> StreetFrame:
+def render_street(*, size_hw: tuple[int, int], seed: int, geometry: bool = False) -> StreetFrame:
     """One still: the first frame of the sequence of that seed.
 
     Args:
         size_hw: image height and width, pixels, each at least 32.
         seed: which street, 0 or more.
+        geometry: also give depth, flow and motion.
 
     Raises:
         ConfigError: an argument is out of range.
     """
-    return next(render_sequence(frames=1, size_hw=size_hw, seed=seed))
+    return next(render_sequence(frames=1, size_hw=size_hw, seed=seed, geometry=geometry))
 
 
 def _is_int(value: object) -> bool:
@@ -224,6 +236,11 @@ class _Street:
             yaw=self._road.heading(z + 8.0) + 0.014 * math.sin(0.45 * time_s + p1),
         )
 
+    def _pose(self, item: Item, time_s: float) -> tuple[float, float, float]:
+        """World x and z in metres, and heading in radians, of an item."""
+        across, z = item.place_at(time_s)
+        return self._road.center(z) + across, z, self._road.heading(z, max(item.length, 2.0)) + item.yaw
+
     def _mesh_of(self, item: Item, time_s: float) -> Mesh:
         kind = KINDS[item.kind]
         if kind.is_animated:
@@ -239,37 +256,53 @@ class _Street:
             del self._meshes[gone]
         found = []
         for item in items:
-            across, z = item.place_at(time_s)
+            x, z, yaw = self._pose(item, time_s)
             kind = KINDS[item.kind]
             if not -BEHIND_M < z - camera.z < kind.range_m:
                 continue
-            x = self._road.center(z) + across
             reach = max(item.width, item.length, item.height)
             seen = camera.may_see(x, z, reach)
             if not seen and (kind.is_animated or not camera.may_see(x, z, reach + 2.0 * item.height)):
                 continue
-            yaw = self._road.heading(z, max(item.length, 2.0)) + item.yaw
             found.append(Standing(item, self._mesh_of(item, time_s), x, z, yaw, seen))
         return sorted(found, key=lambda s: (s.z, s.item.serial))
 
-    def render(self, index: int, rate_hz: float) -> StreetFrame:
+    def render(self, index: int, rate_hz: float, *, geometry: bool) -> StreetFrame:
         """Render the frame of that index."""
-        time_s = index / rate_hz
-        canvas = Canvas(self._camera_at(time_s), self._light)
-        standing = self._standing(canvas.camera, time_s)
+        time_s, before_s = index / rate_hz, (index - 1) / rate_hz
+        camera, before = self._camera_at(time_s), self._camera_at(before_s)
+        buffer = GeometryBuffer(camera, before) if geometry else None
+        canvas = Canvas(camera, self._light, buffer)
+        standing = self._standing(camera, time_s)
         self._sky.draw(canvas)
         self._ground.draw(canvas, self._light, cast_shadows(canvas, standing))
         for at in standing:  # nearest first: what is hidden behind it is skipped early
             if at.seen:
+                if buffer is not None:
+                    mesh_before = self._mesh_of(at.item, before_s)
+                    pose_before = Pose(mesh_before, *self._pose(at.item, before_s))
+                    buffer.enter(Pose(at.mesh, at.x, at.z, at.yaw), pose_before)
                 canvas.draw(at.mesh, at.x, at.z, at.yaw, at.item.track_id)
         ego = self._draw_hood(canvas)
         semantic, instance = canvas.labels()
         boxes_xyxy, class_ids, track_ids = find_boxes(semantic, instance)
         scene = cv2.cvtColor(canvas.color, cv2.COLOR_RGBA2RGB)
-        image = self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index)))
-        stamp_ns = round(index * 1e9 / rate_hz)
-        is_crowd = np.bincount(instance.ravel(), minlength=1)[track_ids] < TINY_SHARE * instance.size
-        return StreetFrame(image, semantic, instance, boxes_xyxy, class_ids, track_ids, is_crowd, stamp_ns, ego)
+        frame = StreetFrame(
+            image=self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index))),
+            semantic=semantic,
+            instance=instance,
+            boxes_xyxy=boxes_xyxy,
+            class_ids=class_ids,
+            track_ids=track_ids,
+            is_crowd=np.bincount(instance.ravel(), minlength=1)[track_ids] < TINY_SHARE * instance.size,
+            stamp_ns=round(index * 1e9 / rate_hz),
+            ego=ego,
+            camera=camera,
+        )
+        if buffer is None:
+            return frame
+        known = buffer.measure(semantic, ego, self._sky.flow(camera, before))
+        return dataclasses.replace(frame, depth=known.depth, flow=known.flow, motion=known.motion)
 
     def _draw_hood(self, canvas: Canvas) -> np.ndarray:
         """Draw the camera's own bonnet at the lower edge, unlabeled as in Cityscapes; where it is, (H, W) bool."""
