@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,10 +16,11 @@ from sembox_ros.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.mpg', '.mpeg'})
+DEFAULT_RATE_HZ = 25.0  # of videos that do not say, and of images in a row
 
 
 def find_media(path: Path) -> list[Path]:
-    """Image and video files at `path`: itself, or all below it, sorted by name.
+    """Image and video files at `path`: itself, or all below it, sorted by name with numbers as numbers (2 before 10).
 
     Raises:
         InputError: nothing there, or no file of a known kind.
@@ -30,15 +32,24 @@ def find_media(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f'{path}: no such file or folder')
-    found = sorted(
+    found = [
         Path(folder) / name
         for folder, _, names in os.walk(path)
         for name in names
         if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    )
+    ]
     if not found:
         raise InputError(f'{path}: holds no image and no video')
-    return found
+    return sorted(found, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
+    """Sorts as people count: text and numbers of each part in turn, and what differs in zeros alone as text."""
+    parts: list[list[str | int]] = [
+        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r'(\d+)', part))]
+        for part in path.parts
+    ]
+    return parts, path
 
 
 def unique_names(stems: Iterable[str]) -> list[str]:
@@ -97,7 +108,7 @@ class VideoReader:
     """Frames of a video file.
 
     Attributes:
-        frame_count: as the file says; 0 if it does not.
+        frame_count: as the file says, or as its duration suggests; 0 if it says neither.
         rate_hz: mean frame rate.
 
     Raises:
@@ -108,39 +119,61 @@ class VideoReader:
         self._path = path
         try:
             self._container = av.open(str(path))
-            self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, IndexError, OSError) as error:
-            raise InputError(f'{path}: not a readable video ({error})') from error
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f'{path}: not a readable video ({error.strerror or error})') from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f'{path}: holds no video stream')
+        self._stream = self._container.streams.video[0]
         self._stream.thread_type = 'AUTO'
-        self.frame_count: int = self._stream.frames
-        self.rate_hz = float(self._stream.average_rate or 25)
+        self.rate_hz = float(self._stream.average_rate or DEFAULT_RATE_HZ)
+        seconds = (self._container.duration or 0) / av.time_base
+        self.frame_count: int = self._stream.frames or round(seconds * self.rate_hz)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 rgb, in order; a damaged rest ends the video with an InputError."""
+        """(H, W, 3) uint8 rgb, in order and upright; a video with damage ends with an InputError."""
+        damaged = False
         try:
-            for frame in self._container.decode(self._stream):
-                yield frame.to_ndarray(format='rgb24')
+            for packet in self._container.demux(self._stream):
+                if packet.is_corrupt:  # what follows may be good, and the decoder still holds frames before it
+                    damaged = True
+                    continue
+                for frame in packet.decode():
+                    yield _upright(frame)
         except av.FFmpegError as error:
-            raise InputError(f'{self._path}: damaged video ({error})') from error
+            raise InputError(f'{self._path}: damaged video ({error.strerror or error})') from error
         finally:
             self._container.close()
+        if damaged:
+            raise InputError(f'{self._path}: damaged video, some of it is missing (cut short?)')
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Its pixels; telephones store them as the sensor lies, and beside them how to turn them, counterclockwise."""
+    image = frame.to_ndarray(format='rgb24')
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90))) if frame.rotation else image
 
 
 class VideoWriter:
     """Writes an H.264 mp4 that browsers and slides can play; every frame is fitted to the first one's size.
 
+    The first frame makes the file; without any there is none. What was written can be played once it is closed.
+
     Args:
         path: file to write.
         rate_hz: frames per second.
         preset: of x264, how much time is given to make the file small.
+
+    Attributes:
+        frame_count: frames written.
     """
 
     def __init__(self, path: Path, rate_hz: float, *, preset: str = 'medium') -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._preset = preset
-        self._rate = Fraction(rate_hz).limit_denominator(1000)
-        self._container = av.open(str(path), 'w', options={'movflags': 'faststart'})
+        self._path, self._preset = path, preset
+        self._rate = Fraction(rate_hz).limit_denominator(1001)  # of NTSC's 30000/1001
+        self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
+        self.frame_count = 0
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -150,18 +183,26 @@ class VideoWriter:
 
     def write(self, image: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 rgb frame."""
-        if self._stream is None:
+        if self._container is None or self._stream is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(self._path), 'w', options={'movflags': 'faststart'})
             options = {'crf': '23', 'preset': self._preset}
             self._stream = self._container.add_stream('libx264', rate=self._rate, options=options)
             # Colour is stored at half the resolution, so both sides must be even.
             self._stream.height, self._stream.width = (max(2, s - s % 2) for s in image.shape[:2])
             self._stream.pix_fmt = 'yuv420p'
-        fitted = fit_picture(image, (self._stream.height, self._stream.width))
+        height, width = self._stream.height, self._stream.width
+        if image.shape[0] - height in (0, 1) and image.shape[1] - width in (0, 1):
+            image = image[:height, :width]  # scaling by one pixel would blur it and leave a border
+        fitted = np.ascontiguousarray(fit_picture(image, (height, width)))
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(fitted, format='rgb24')):
             self._container.mux(packet)
+        self.frame_count += 1
 
     def close(self) -> None:
         """Finish the file."""
+        if self._container is None:
+            return
         if self._stream is not None:
             for packet in self._stream.encode():
                 self._container.mux(packet)
