@@ -117,7 +117,7 @@ def print_table(records: Iterable[dict[str, Any]]) -> None:
         table.add_row(
             *((name, record['encoder'], record['decoder'] or 'BiFPN') if name else ('', '', '')),
             'x'.join(map(str, record['size_hw'])),
-            str(record['classes']),
+            str(record['classes'] or '-'),
             f'{record["parameters"] / 1e6:.2f}',
             f'{record["multiply_adds"] / 1e9:.2f}',
             '-' if macs is None else f'{macs:.2f}',

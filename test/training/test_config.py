@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sembox_ros.config import from_mapping
-from sembox_ros.errors import ConfigError
+from sembox_ros.data.datasets import load_dataset
+from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.losses.semantic import REGIONS
 from sembox_ros.models.zoo import find_model
 from sembox_ros.training.config import LossConfig, TrainConfig, load_train_config, write_train_config
@@ -190,6 +192,14 @@ def test_the_recipes_load(path: Path):
     config = load_train_config(path, ['data.root=/data'])
     assert find_model(config.model).config.name == config.model
     assert config.data.root == '/data'
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_name_data_that_can_be_had(path: Path, tmp_path: Path):
+    data = load_train_config(path, [f'data.root={tmp_path}']).data
+    for part in (data.train, data.val):
+        with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):  # no ConfigError: all options are known
+            load_dataset(data.dataset, data.options(part))
 
 
 def test_there_are_recipes():
