@@ -71,17 +71,20 @@ def choose_fusion(name: str, *, has_boxes: bool, has_masks: bool) -> str:
         has_masks: whether it has an instance head.
 
     Returns:
-        'boxes' or a name in `fusion.FUSIONS`; the boxes of the latter are those of masks.
+        'boxes' or a name in `fusion.FUSIONS`; the boxes of the latter are those of masks. 'auto' stays as it is in a
+        network that finds no objects.
 
     Raises:
         ConfigError: the network lacks what the fusion needs.
     """
     if name == 'auto':
-        return 'efficientps' if has_masks else 'boxes'
+        return 'efficientps' if has_masks else 'boxes' if has_boxes else name
     if name == 'boxes' and not has_boxes:
-        raise ConfigError('fusion: boxes needs a network with a box head, this one has none; use efficientps or auto')
+        other = 'efficientps or auto' if has_masks else 'auto'
+        raise ConfigError(f'fusion: boxes needs a network with a box head, this one has none; use {other}')
     if name in FUSIONS and not has_masks:
-        raise ConfigError(f'fusion: {name} needs a network with an instance head, this one has none; use boxes or auto')
+        other = 'boxes or auto' if has_boxes else 'auto'
+        raise ConfigError(f'fusion: {name} needs a network with an instance head, this one has none; use {other}')
     return name
 
 

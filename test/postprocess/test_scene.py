@@ -153,7 +153,7 @@ def test_labels_that_do_not_link_have_no_instances() -> None:
     ('name', 'has_boxes', 'has_masks', 'chosen'),
     [
         ('auto', True, False, 'boxes'), ('auto', True, True, 'efficientps'), ('auto', False, True, 'efficientps'),
-        ('boxes', True, True, 'boxes'), ('heuristic', True, True, 'heuristic'),
+        ('boxes', True, True, 'boxes'), ('heuristic', True, True, 'heuristic'), ('auto', False, False, 'auto'),
     ],
 )  # fmt: skip
 def test_choice_of_the_fusion(name: str, has_boxes: bool, has_masks: bool, chosen: str) -> None:
@@ -166,3 +166,6 @@ def test_fusion_that_the_network_cannot_do_is_refused() -> None:
     for name in ('heuristic', 'efficientps'):
         with pytest.raises(ConfigError, match=rf'fusion: {name} needs .* instance head, .* none; use boxes or auto'):
             choose_fusion(name, has_boxes=True, has_masks=False)
+    for name in ('boxes', 'efficientps'):
+        with pytest.raises(ConfigError, match=r'none; use auto$'):
+            choose_fusion(name, has_boxes=False, has_masks=False)
