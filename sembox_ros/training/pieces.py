@@ -111,7 +111,7 @@ def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module,
     """
     find_model(config.model)  # says what there is
     counts = {'detection_classes': len(labels.detection), 'semantic_classes': len(labels.semantic_names)}
-    chosen = {name: count for name, count in counts.items() if name not in config.model_options}
+    chosen: dict[str, Any] = {name: n for name, n in counts.items() if name not in config.model_options}
     model_config = dataclasses.replace(requested_model(config), **chosen)
     model = create_model(model_config, seed=config.seed)
     for module in model.modules():
