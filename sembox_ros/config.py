@@ -179,6 +179,11 @@ class ModelConfig(Checked):
         if not (self.box_head or self.semantic_classes or self.instance_channels or self.decoder):
             raise ConfigError('box_head: expected true, or semantic_classes or instance_channels, or nothing is found')
 
+    @property
+    def finds_objects(self) -> bool:
+        """Whether the network tells objects apart, by boxes or by masks."""
+        return self.box_head or self.instance_channels > 0
+
 
 def check_size_hw(name: str, size_hw: tuple[int, ...]) -> None:
     """Check that a canvas is one that every network takes.

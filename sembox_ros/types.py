@@ -23,7 +23,10 @@ def check_array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dty
 
 
 # The parts of a scene that have a value for every pixel.
-PLANES = {'semantic': np.uint8, 'confidence': np.uint8, 'instances': np.uint16, 'panoptic': np.int32}
+PLANES = {
+    'semantic': np.uint8, 'confidence': np.uint8, 'instances': np.uint16, 'panoptic': np.int32, 'depth': np.float32,
+    'motion': np.bool_,
+}  # fmt: skip
 MAX_INSTANCE = 65535  # instances are numbered in 16 bits
 _IN_ORDER = np.zeros(0, np.int64)
 
@@ -125,6 +128,8 @@ class Scene:
         instances: (H, W) uint16, `ids` of the detection that has the pixel; 0 = stuff or none.
         panoptic: (H, W) int32 segment ids: class times 65536 plus the value in `instances`; see `panoptic.VOID`.
         segments: the table of `panoptic`.
+        depth: (H, W) float32 metres along the optical axis.
+        motion: (H, W) bool, what moves in the world, not by the camera's own motion.
         timings_ms: stage name -> milliseconds spent for the batch that this image was in.
 
     Raises:
@@ -138,6 +143,8 @@ class Scene:
     instances: np.ndarray | None = None
     panoptic: np.ndarray | None = None
     segments: Segments | None = None
+    depth: np.ndarray | None = None
+    motion: np.ndarray | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

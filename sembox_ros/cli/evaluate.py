@@ -79,7 +79,7 @@ class Writers:
         labels = predictor.labels
         self._panoptic: PanopticWriter | None = None
         self._masks: PredictionWriter | None = None
-        if labels.semantic is not None and labels.has_instances:
+        if labels.semantic is not None and labels.has_instances and predictor.checkpoint.config.finds_objects:
             self._panoptic = PanopticWriter(out / 'panoptic', labels.semantic, name=name)
         if self._panoptic is None or (labels.semantic is not None and has_label_ids(labels.semantic)):
             self._masks = PredictionWriter(out / 'predictions', labels.semantic)
@@ -153,6 +153,9 @@ def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     count = grade_with(grade, detection=detection, writers=writers)
     fusions = {detection.fusion: grade.compute()}
+    notes = list(grade.notes)
+    if not predictor.checkpoint.config.finds_objects:
+        notes.append('no AP, no PQ: the network has masks alone and finds no objects')
     others = [name for name in list_fusions(predictor) if name not in fusions] if options.compare_fusions else []
     for name in others:
         other = SceneGrade(predictor.labels, dataset.labels)
@@ -170,16 +173,20 @@ def run(options: argparse.Namespace) -> int:
         **dataclasses.asdict(detection),
         **fusions[detection.fusion].to_dict(),
         'fusions': {name: scores.to_dict() for name, scores in fusions.items()},
-        'notes': grade.notes,
+        'notes': notes,
     }
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
     _print_scores(fusions)
+    scores, limits = fusions[detection.fusion], ''
+    if scores.boxes is not None:
+        limits += f', AP of boxes with score >= {detection.score_threshold:g}'
+    if scores.panoptic is not None:
+        limits += f', PQ of instances with score >= {least:g}'
     print(
-        f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent, AP of boxes with score >= '
-        f'{detection.score_threshold:g}, PQ of instances with score >= {least:g}; '
+        f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent{limits}; '
         f'all numbers in {options.out}/metrics.json'
     )
-    for note in grade.notes:
+    for note in notes:
         print(note)
     return 0
 

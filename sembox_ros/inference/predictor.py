@@ -202,6 +202,8 @@ class Predictor:
     def choose_fusion(self, detection: DetectionConfig) -> str:
         """Where this network's instances come from: 'boxes', or a fusion of masks, whose boxes are the detections.
 
+        'auto' for a network that finds no objects at all.
+
         Raises:
             ConfigError: the network does not have what `detection.fusion` needs.
         """

@@ -33,3 +33,11 @@ class RawOutput(Protocol):
     @property
     def mask_features(self) -> Tensor | None:
         """(B, E, h, w) at a quarter of the input."""
+
+    @property
+    def log_depth(self) -> Tensor | None:
+        """(B, 1, h, w) natural logarithm of metres."""
+
+    @property
+    def motion_logits(self) -> Tensor | None:
+        """(B, 1, h, w) before the sigmoid."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,10 +21,11 @@ from sembox_ros.postprocess.claims import claim_pixels
 from sembox_ros.postprocess.detections import decode_detections
 from sembox_ros.postprocess.fusion import FUSIONS
 from sembox_ros.postprocess.instances import Instances, decode_instances
+from sembox_ros.postprocess.maps import decode_depth, decode_motion
 from sembox_ros.postprocess.semantic import decode_semantic
 from sembox_ros.types import Detections, Scene
 
-PARTS = frozenset({'semantic', 'confidence', 'detections', 'instances', 'panoptic'})
+PARTS = frozenset({'semantic', 'confidence', 'detections', 'instances', 'panoptic', 'depth', 'motion'})
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Decoding:
         labels: its label sets.
         anchors_xyxy: (A, 4) float32 in pixels of the canvas; None without a box head.
         grids: of the canvas; None without an instance head.
-        semantic_sizes: what the semantic logits are resized to, one after the other.
+        semantic_sizes: what the semantic logits, and the maps of other tasks, are resized to, one after the other.
         semantic_extent: what they cover, 'canvas' or 'image'.
     """
 
@@ -62,6 +64,16 @@ class Decoding:
         return cls(labels, anchors, grids, semantic_sizes, semantic_extent)
 
 
+def parts_of(model: ModelConfig, labels: SceneLabels) -> frozenset[str]:
+    """Which of `PARTS` a network of this configuration gives."""
+    parts = {'depth', 'motion'}.intersection(model.tasks)
+    if model.semantic_classes:
+        parts |= {'semantic', 'confidence'}
+    if model.box_head or model.instance_channels:
+        parts |= {'detections', 'instances', 'panoptic'} if labels.has_instances else {'detections'}
+    return frozenset(parts)
+
+
 def choose_fusion(name: str, *, has_boxes: bool, has_masks: bool) -> str:
     """The way to instances that `name` stands for, in a network with or without a box head and an instance head.
 
@@ -71,17 +83,20 @@ def choose_fusion(name: str, *, has_boxes: bool, has_masks: bool) -> str:
         has_masks: whether it has an instance head.
 
     Returns:
-        'boxes' or a name in `fusion.FUSIONS`; the boxes of the latter are those of masks.
+        'boxes' or a name in `fusion.FUSIONS`; the boxes of the latter are those of masks. 'auto' stays as it is in a
+        network that finds no objects.
 
     Raises:
         ConfigError: the network lacks what the fusion needs.
     """
     if name == 'auto':
-        return 'efficientps' if has_masks else 'boxes'
+        return 'efficientps' if has_masks else 'boxes' if has_boxes else name
     if name == 'boxes' and not has_boxes:
-        raise ConfigError('fusion: boxes needs a network with a box head, this one has none; use efficientps or auto')
+        other = 'efficientps or auto' if has_masks else 'auto'
+        raise ConfigError(f'fusion: boxes needs a network with a box head, this one has none; use {other}')
     if name in FUSIONS and not has_masks:
-        raise ConfigError(f'fusion: {name} needs a network with an instance head, this one has none; use boxes or auto')
+        other = 'boxes or auto' if has_boxes else 'auto'
+        raise ConfigError(f'fusion: {name} needs a network with an instance head, this one has none; use {other}')
     return name
 
 
@@ -133,6 +148,7 @@ def decode_scene(
             area = int(MIN_STUFF_SHARE * semantic.size)
             panoptic = compose_panoptic(semantic, instances, detections, labels, min_stuff_area=area)
             segments = list_segments(panoptic, detections)
+    maps = _decode_maps(raw, index, placement, decoding, wanted)
     return Scene(
         placement.image_hw,
         semantic=semantic if 'semantic' in wanted else None,
@@ -141,7 +157,21 @@ def decode_scene(
         instances=instances if 'instances' in wanted else None,
         panoptic=panoptic,
         segments=segments,
+        depth=maps.get('depth'),
+        motion=maps.get('motion'),
     )
+
+
+def _decode_maps(
+    raw: RawOutput, index: int, placement: Placement, decoding: Decoding, wanted: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """Depth and motion of an image, as far as they are wanted and there."""
+    given = {'depth': (decode_depth, raw.log_depth), 'motion': (decode_motion, raw.motion_logits)}
+    return {
+        part: decode(maps[index], placement, sizes_hw=decoding.semantic_sizes, extent=decoding.semantic_extent)
+        for part, (decode, maps) in given.items()
+        if maps is not None and part in wanted
+    }
 
 
 def _find_things(

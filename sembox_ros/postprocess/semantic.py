@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from sembox_ros.ops.placement import Placement
-from sembox_ros.ops.resize import plan_axis, resize_argmax
+from sembox_ros.ops.resize import resize_argmax
+from sembox_ros.postprocess.maps import plan_map
 
 
 def decode_semantic(
@@ -24,21 +25,13 @@ def decode_semantic(
     Args:
         semantic_logits: (K, h, w) before the softmax, on any device.
         placement: where the image lies on the canvas.
-        sizes_hw: what the logits are resized to, one after the other, as the network's `semantic_sizes` says; the last
-            one, or (h, w) where there is none, is the size of the canvas, or any size where the image is covered.
+        sizes_hw: what the logits are resized to, one after the other; see `maps.plan_map`.
         with_confidence: also give the winning class's probability.
         extent: what the logits cover, 'canvas' or 'image'.
 
     Returns:
         (image height, image width) uint8 class ids and, if asked for, uint8 probability times 255, else None.
     """
-    source_hw = tuple(semantic_logits.shape[1:])
-    window_hw = placement.scaled_hw if extent == 'canvas' else (source_hw, *sizes_hw)[-1]
-    rows, columns = (
-        plan_axis(
-            source_hw[i], tuple(s[i] for s in sizes_hw), window_hw[i], placement.image_hw[i], semantic_logits.device
-        )
-        for i in range(2)
-    )
+    rows, columns = plan_map(semantic_logits, placement, sizes_hw=sizes_hw, extent=extent)
     ids, confidence = resize_argmax(semantic_logits, rows, columns, with_confidence=with_confidence)
     return ids.cpu().numpy(), None if confidence is None else confidence.cpu().numpy()

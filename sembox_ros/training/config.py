@@ -91,7 +91,7 @@ class TrainConfig(Checked):
     model: str = option('sembox_b1', 'name in the model zoo')
     model_options: dict[str, Any] = field(default_factory=dict)
     start_from: str = option('', 'checkpoint whose weights the run starts with; empty: random ones')
-    freeze: tuple[str, ...] = option((), 'parts that stay as they are, such as encoder or box_head')
+    freeze: tuple[str, ...] = option((), 'parts that stay as they are, such as encoder, box_head or decoders.semantic')
     stochastic_depth: float = option(0.2, 'share of encoder blocks left out at the end', minimum=0.0, maximum=0.9)
     seed: int = option(0, 'of weights, order and augmentation', minimum=0, maximum=2**63 - 1)
     epochs: int = option(100, 'times that the data is seen', minimum=1)

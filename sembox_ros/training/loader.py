@@ -16,8 +16,8 @@ from sembox_ros.data.datasets import instance_options, load_dataset
 from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import DatasetError
-from sembox_ros.models.zoo import MODELS
 from sembox_ros.training.config import TrainConfig
+from sembox_ros.training.pieces import is_frozen, requested_model
 
 Key = tuple[int, int]  # epoch, index of the sample
 
@@ -143,8 +143,7 @@ def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
 
 def learns_instances(config: TrainConfig) -> bool:
     """Whether the network has an instance head and it is not frozen."""
-    default = MODELS[config.model].config.instance_channels if config.model in MODELS else 0
-    return bool(config.model_options.get('instance_channels', default)) and 'instance_head' not in config.freeze
+    return requested_model(config).instance_channels > 0 and not is_frozen(config, 'instance_head')
 
 
 def create_train_loader(dataset: Dataset, config: TrainConfig, schedule: Schedule) -> DataLoader[Batch]:

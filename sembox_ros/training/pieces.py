@@ -24,6 +24,7 @@ from sembox_ros.targets.anchors import assign_anchors
 from sembox_ros.targets.grids import assign_cells
 from sembox_ros.training.config import TrainConfig
 
+SEMANTIC_PARTS = ('semantic_head', 'decoders.semantic')  # what a network may call its way to masks
 PRECISIONS: dict[str, Any] = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 
 
@@ -72,14 +73,32 @@ def create_fabric(config: TrainConfig) -> Fabric:
     return fabric
 
 
+def requested_model(config: TrainConfig) -> ModelConfig:
+    """The architecture that is asked for, but for the numbers of classes, which follow from the dataset.
+
+    Of a network that is not in the zoo what `model_options` says.
+
+    Raises:
+        ConfigError: `model_options` do not fit.
+    """
+    known = dataclasses.asdict(MODELS[config.model].config) if config.model in MODELS else {}
+    return from_mapping(ModelConfig, known | dict(config.model_options))
+
+
+def is_frozen(config: TrainConfig, part: str) -> bool:
+    """Whether a part such as decoders.semantic stays as it is, by its own name or that of one around it."""
+    return any(part == name or part.startswith(f'{name}.') for name in config.freeze)
+
+
 def choose_labels(config: TrainConfig, dataset: SceneLabels, started: Checkpoint | None) -> SceneLabels:
     """What the network's class ids mean: as in the dataset, but a frozen head keeps the classes that it learnt."""
+    model = requested_model(config)
     detection, semantic = dataset.detection, dataset.semantic
-    if started and 'box_head' in config.freeze:
+    if started and is_frozen(config, 'box_head'):
         detection = started.labels.detection
-    if started and 'semantic_head' in config.freeze:
+    if started and any(is_frozen(config, part) for part in SEMANTIC_PARTS):
         semantic = started.labels.semantic
-    if config.model in MODELS and not MODELS[config.model].config.semantic_classes:
+    if not model.semantic_classes or 'semantic' not in model.tasks:
         semantic = None
     return SceneLabels.linked_by_name(semantic, detection)
 
@@ -90,10 +109,10 @@ def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module,
     Raises:
         ConfigError: the model is unknown, or `model_options` do not fit it.
     """
-    entry = find_model(config.model)
+    find_model(config.model)  # says what there is
     counts = {'detection_classes': len(labels.detection), 'semantic_classes': len(labels.semantic_names)}
-    options = dataclasses.asdict(entry.config) | counts | dict(config.model_options)
-    model_config = from_mapping(ModelConfig, options)
+    chosen: dict[str, Any] = {name: n for name, n in counts.items() if name not in config.model_options}
+    model_config = dataclasses.replace(requested_model(config), **chosen)
     model = create_model(model_config, seed=config.seed)
     for module in model.modules():
         if isinstance(module, EfficientNetEncoder):
@@ -134,11 +153,12 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
     has_semantic = sample.semantic is not None and bool(model_config.semantic_classes)
     box = semantic = instance = None
     focal = {'alpha': options.focal_alpha, 'gamma': options.focal_gamma}
-    if has_boxes and model_config.box_head and 'box_head' not in config.freeze:
+    if has_boxes and model_config.box_head and not is_frozen(config, 'box_head'):
         box = create_loss('box', {'assign': assign_anchors, **focal})
-    if has_instances and model_config.instance_channels and 'instance_head' not in config.freeze:
+    if has_instances and model_config.instance_channels and not is_frozen(config, 'instance_head'):
         instance = create_loss('instance', {'assign': assign_cells, **focal})
-    if has_semantic and options.semantic + options.region > 0 and 'semantic_head' not in config.freeze:
+    frozen = any(is_frozen(config, part) for part in SEMANTIC_PARTS)
+    if has_semantic and options.semantic + options.region > 0 and not frozen:
         weights = None
         if options.class_weights == 'enet':
             data = config.data

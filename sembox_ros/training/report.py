@@ -28,14 +28,17 @@ from sembox_ros.training.report_page import Page, render_page
 PICTURES_BYTES = 4_500_000  # of all examples together, as text
 MAX_JSON_BYTES = 16_000_000
 MAX_CONFIG_CHARACTERS = 200_000
-TILES = {'miou': 'mIoU', 'pixel_accuracy': 'pixel accuracy', 'ap': 'AP', 'ap50': 'AP50'}
-PANOPTIC_TILES = {'pq': 'PQ', 'pq_things': 'PQ of things', 'pq_stuff': 'PQ of stuff'}  # where the dataset knows objects
+# Headline numbers of each part of a validation, their names and titles.
+TILES = {
+    'semantic': {'miou': 'mIoU', 'pixel_accuracy': 'pixel accuracy'},
+    'boxes': {'ap': 'AP', 'ap50': 'AP50'},
+    'panoptic': {'pq': 'PQ', 'pq_things': 'PQ of things', 'pq_stuff': 'PQ of stuff'},
+}
 GRADES = {'ap75': 'AP75', 'ap_small': 'AP small', 'ap_medium': 'AP medium', 'ap_large': 'AP large'}
 # Scores by class: the part of a validation that has them, their name.
 PER_CLASS = (
     ('semantic', 'iou_per_class'), ('boxes', 'ap_per_class'), ('boxes', 'ap50_per_class'), ('panoptic', 'pq_per_class'),
 )  # fmt: skip
-PARTS = ('semantic', 'boxes', 'panoptic')
 
 Row = dict[str, float]
 
@@ -62,7 +65,7 @@ def write_summary(folder: Path) -> Path:
     draw_curves(train, val, finite(best.get('step'))).savefig(picture, format='png')
     (folder / 'curves.png').write_bytes(picture.getvalue())
     pictures, left_out = _examples(folder / 'examples')
-    columns, classes, means = score_table(*(_section(best, part) for part in PARTS))
+    columns, classes, means = score_table(*(_section(best, part) for part in TILES))
     page = Page(
         title=str(metrics.get('name') or folder.resolve().name),
         facts=_facts(metrics, train, val),
@@ -155,10 +158,7 @@ def _rank(row: Row) -> float:
 
 def _as_grades(row: Row) -> dict[str, Any]:
     """A validation of the history in the form that `metrics.json` has, as far as it goes."""
-    semantic = {name: row[name] for name in ('miou', 'pixel_accuracy') if name in row}
-    boxes = {name: row[name] for name in ('ap', 'ap50') if name in row}
-    panoptic = {name: row[name] for name in PANOPTIC_TILES if name in row}
-    grades = {'semantic': semantic, 'boxes': boxes, 'panoptic': panoptic}
+    grades = {part: {name: row[name] for name in titles if name in row} for part, titles in TILES.items()}
     return {'step': row['step'], 'epoch': row['epoch'], **grades} if row else {}
 
 
@@ -201,15 +201,15 @@ def _count(number: float) -> str:
 
 def _score(grades: Mapping[str, Any], name: str) -> float:
     """A number of any part; their names differ."""
-    return finite(next((part[name] for part in map(partial(_section, grades), PARTS) if name in part), None))
+    return finite(next((part[name] for part in map(partial(_section, grades), TILES) if name in part), None))
 
 
 def _tiles(best: Mapping[str, Any], last: Mapping[str, Any]) -> list[Tile]:
     """The best validation's numbers with the last one's below; none before the first validation."""
-    if not best:
-        return []
-    titles = TILES | (PANOPTIC_TILES if _section(best, 'panoptic') else {})
-    return [Tile(title, percent(_score(best, n)), f'last {percent(_score(last, n))}') for n, title in titles.items()]
+    return [
+        Tile(title, percent(_score(best, name)), f'last {percent(_score(last, name))}')
+        for part, titles in TILES.items() if _section(best, part) for name, title in titles.items()
+    ]  # fmt: skip
 
 
 def _grades(best: Mapping[str, Any], is_chosen: bool) -> str:

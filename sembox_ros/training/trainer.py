@@ -230,7 +230,7 @@ class Trainer:
         """Terms and weighted sum of the loss of one batch."""
         images = batch.images.to(memory_format=torch.channels_last)
         size_hw = (images.shape[2], images.shape[3])
-        if size_hw not in self._anchors:
+        if self.criterion.box is not None and size_hw not in self._anchors:
             scale = self.model_config.anchor_scale
             self._anchors[size_hw] = create_anchors(size_hw, device=self.fabric.device, anchor_scale=scale)
         output = self.network(images)
@@ -245,7 +245,7 @@ class Trainer:
             if semantic.shape[1:] != wanted_hw:  # a network whose masks have a size of their own
                 semantic = F.interpolate(semantic[:, None].float(), wanted_hw, mode='nearest-exact')[:, 0].long()
         return self.criterion(
-            output, anchors_xyxy=self._anchors[size_hw], semantic=semantic, boxes_xyxy=batch.boxes_xyxy,
+            output, anchors_xyxy=self._anchors.get(size_hw), semantic=semantic, boxes_xyxy=batch.boxes_xyxy,
             class_ids=batch.class_ids, is_crowd=batch.is_crowd, grids=self._grids.get(size_hw),
             instances=batch.instances,
         )  # fmt: skip

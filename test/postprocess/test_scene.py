@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch import Tensor
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError
 from sembox_ros.labels import SceneLabels, load_scene_labels
+from sembox_ros.models.zoo import find_model
 from sembox_ros.ops.anchors import create_anchors
 from sembox_ros.ops.boxes import encode_boxes
 from sembox_ros.ops.placement import Placement
 from sembox_ros.panoptic import VOID
-from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene
+from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene, parts_of
 from sembox_ros.types import Scene
 
 LABELS = load_scene_labels('cityscapes_19+cityscapes_things_8')
@@ -38,10 +40,12 @@ class Raw(NamedTuple):
     category_logits: Tensor | None
     mask_kernels: Tensor | None
     mask_features: Tensor | None
+    log_depth: Tensor | None = None
+    motion_logits: Tensor | None = None
 
 
 def raw_scene() -> Raw:
-    """Two cars on a road below a bit of sky; the box head sees the left one only, the instance head both."""
+    """Two cars on a road below a bit of sky, 20 m away; the box head sees the left one only, the instance head both."""
     semantic = torch.full((19, 32, 64), -6.0)
     semantic[ROAD] = 6.0
     semantic[SKY, 0, 0], semantic[ROAD, 0, 0] = 6.0, -6.0  # some 16 pixels; a 1024th of the image are 32
@@ -54,7 +58,9 @@ def raw_scene() -> Raw:
     nearest = int((ANCHORS - box).abs().sum(dim=1).argmin())
     class_logits[nearest, BOX_CAR], regression[nearest] = SURE, encode_boxes(box, ANCHORS[nearest])
     masks = raw_tensors([(rectangle(*LEFT), 0, BOX_CAR, SURE), (rectangle(*RIGHT), 20, BOX_CAR, SURE - 1)])
-    return Raw(*(t[None] for t in (class_logits, regression, semantic, *masks)))
+    log_depth, motion_logits = torch.full((1, 32, 64), math.log(20.0)), torch.full((1, 32, 64), -1.0)
+    motion_logits[:, :, 32:] = 1.0
+    return Raw(*(t[None] for t in (class_logits, regression, semantic, *masks, log_depth, motion_logits)))
 
 
 def decode(raw: Raw, labels: SceneLabels = LABELS, wanted: frozenset[str] = PARTS, **options: Any) -> Scene:
@@ -138,7 +144,35 @@ def test_networks_that_lack_a_head() -> None:
     assert detector.semantic is detector.instances is detector.panoptic is detector.segments is None
     pixels = decode(Raw(None, None, raw.semantic_logits, None, None, None))
     assert pixels.semantic is not None
-    assert pixels.detections is pixels.instances is pixels.panoptic is None
+    assert pixels.detections is pixels.instances is pixels.panoptic is pixels.depth is pixels.motion is None
+
+
+def test_depth_and_motion_are_those_of_their_maps() -> None:
+    raw = raw_scene()
+    scene = decode(raw._replace(class_logits=None, category_logits=None))
+    assert scene.depth is not None
+    assert scene.motion is not None
+    np.testing.assert_allclose(scene.depth, 20.0, rtol=1e-5)
+    assert scene.motion.mean() == pytest.approx(0.5, abs=0.01)
+    assert scene.motion[:, 130:].all()
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'labels', 'parts'),
+    [
+        ('sembox_b1', {}, LABELS, PARTS - {'depth', 'motion'}),
+        ('sembox_b1', {}, SceneLabels(LABELS.semantic, LABELS.detection), {'semantic', 'confidence', 'detections'}),
+        ('efficientdet_d0', {}, SceneLabels(None, LABELS.detection), {'detections'}),
+        ('mobilenetv2_fpn_lite', {}, LABELS, {'semantic', 'confidence'}),
+        ('mobilenetv2_s16_multitask', {}, LABELS, {'semantic', 'confidence', 'depth', 'motion'}),
+        (
+            'mobilenetv2_s16_multitask', {'tasks': ('depth',), 'semantic_classes': 0},
+            SceneLabels(None, LABELS.detection), {'depth'},
+        ),
+    ],
+)  # fmt: skip
+def test_parts_that_a_network_gives(name: str, options: dict[str, Any], labels: SceneLabels, parts: set[str]) -> None:
+    assert parts_of(dataclasses.replace(find_model(name).config, **options), labels) == parts
 
 
 def test_labels_that_do_not_link_have_no_instances() -> None:
@@ -153,7 +187,7 @@ def test_labels_that_do_not_link_have_no_instances() -> None:
     ('name', 'has_boxes', 'has_masks', 'chosen'),
     [
         ('auto', True, False, 'boxes'), ('auto', True, True, 'efficientps'), ('auto', False, True, 'efficientps'),
-        ('boxes', True, True, 'boxes'), ('heuristic', True, True, 'heuristic'),
+        ('boxes', True, True, 'boxes'), ('heuristic', True, True, 'heuristic'), ('auto', False, False, 'auto'),
     ],
 )  # fmt: skip
 def test_choice_of_the_fusion(name: str, has_boxes: bool, has_masks: bool, chosen: str) -> None:
@@ -166,3 +200,6 @@ def test_fusion_that_the_network_cannot_do_is_refused() -> None:
     for name in ('heuristic', 'efficientps'):
         with pytest.raises(ConfigError, match=rf'fusion: {name} needs .* instance head, .* none; use boxes or auto'):
             choose_fusion(name, has_boxes=True, has_masks=False)
+    for name in ('boxes', 'efficientps'):
+        with pytest.raises(ConfigError, match=r'none; use auto$'):
+            choose_fusion(name, has_boxes=False, has_masks=False)
