@@ -6,8 +6,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'sembox_ros'
 COMMANDS = (
-    'demo', 'predict', 'replay', 'evaluate', 'compare', 'train', 'list-models', 'info', 'export', 'import-weights',
-    'verify-import', 'streets', 'export-dataset', 'params', 'node', 'play', 'record',
+    'demo', 'predict', 'classify', 'replay', 'evaluate', 'compare', 'train', 'list-models', 'info', 'export',
+    'import-weights', 'verify-import', 'streets', 'export-dataset', 'params', 'node', 'play', 'record',
 )  # fmt: skip
 
 

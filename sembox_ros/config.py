@@ -162,6 +162,10 @@ class ModelConfig(Checked):
         1.0, 'columns per row of the grids: 1 as published, 2 for canvases twice as wide as high', minimum=0.25,
         maximum=4.0,
     )  # fmt: skip
+    image_classes: int = option(
+        0, 'names for whole images, of a network that finds nothing in them; 0: it sees scenes', minimum=0,
+        maximum=100_000,
+    )  # fmt: skip
     anchor_scale: float = option(4.0, 'side of the smallest square anchor, in strides', minimum=1.0, maximum=16.0)
 
     def __post_init__(self) -> None:
@@ -176,7 +180,10 @@ class ModelConfig(Checked):
             raise ConfigError(f'inputs: expected image, or image and flow, got {", ".join(self.inputs)}')
         if not self.decoder and (self.inputs != ('image',) or self.tasks != ('semantic',)):
             raise ConfigError('inputs, tasks: flow, depth and motion need a decoder, got none')
-        if not (self.box_head or self.semantic_classes or self.instance_channels or self.decoder):
+        finds = self.box_head or self.semantic_classes or self.instance_channels or self.decoder
+        if finds and self.image_classes:
+            raise ConfigError(f'image_classes: expected 0 for a network that sees scenes, got {self.image_classes}')
+        if not finds and not self.image_classes:
             raise ConfigError('box_head: expected true, or semantic_classes or instance_channels, or nothing is found')
 
     @property

@@ -12,6 +12,7 @@ from sembox_ros.config import suggest
 COMMANDS = {
     'demo': 'a street through the real node: bag in, masks and boxes out, pictures and a summary',
     'predict': 'masks, overlays and boxes for images, folders and videos; needs no ROS',
+    'classify': 'what images show, in the words of ImageNet, by an imported EfficientNet; needs no ROS',
     'replay': 'a bag in; metrics, a report, an annotated bag and a video out; --online through the real node',
     'evaluate': 'mIoU and AP of a checkpoint on a labeled dataset; needs no ROS',
     'compare': 'two replay reports against each other; exits 1 if the second one is worse',

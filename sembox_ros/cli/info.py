@@ -12,13 +12,14 @@ from sembox_ros.cli.common import parse_size, run_command
 from sembox_ros.cli.model_card import model_card
 from sembox_ros.config import ModelConfig
 from sembox_ros.models.checkpoint import load_with_header
+from sembox_ros.models.classifier import published_crop
 from sembox_ros.models.profile import ComponentProfile, profile_model
-from sembox_ros.models.zoo import MODELS, find_model
+from sembox_ros.models.zoo import CLASSIFIERS, MODELS, find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument('model', help=f'a checkpoint file, or one of: {", ".join(MODELS)}')
+    parser.add_argument('model', help=f'a checkpoint file, or one of: {", ".join((*MODELS, *CLASSIFIERS))}')
     parser.add_argument('--size', metavar='HxW', help="size for multiply-adds and shapes, if not the model's own")
 
 
@@ -31,8 +32,10 @@ def run(options: argparse.Namespace) -> int:
         console.print(model_card(options.model, checkpoint, header))
         config, own_hw = checkpoint.config, checkpoint.input.size_hw
     else:
-        entry = find_model(options.model)
+        entry = CLASSIFIERS.get(options.model) or find_model(options.model)
         config, own_hw = entry.config, entry.input.size_hw
+    if config.image_classes:
+        own_hw = (published_crop(config.encoder).side,) * 2
     size_hw = size_hw or own_hw
     parts, folded = (profile_model(config, size_hw, folded=folded) for folded in (False, True))
     console.print(cost_table(config, size_hw, parts, folded))
@@ -43,7 +46,8 @@ def cost_table(
     config: ModelConfig, size_hw: tuple[int, int], parts: list[ComponentProfile], folded: list[ComponentProfile]
 ) -> Table:
     """Parameters, multiply-adds and shapes of each part, and the sums before and after folding."""
-    table = Table(title=f'{config.name} at {size_hw[0]}x{size_hw[1]}, {config.detection_classes} box classes')
+    classes = f'{config.image_classes} image' if config.image_classes else f'{config.detection_classes} box'
+    table = Table(title=f'{config.name} at {size_hw[0]}x{size_hw[1]}, {classes} classes')
     table.add_column('component')
     table.add_column('parameters', justify='right')
     table.add_column('multiply-adds (G)', justify='right')

@@ -14,6 +14,7 @@ from rich.text import Text
 from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.checkpoint_file import FileHeader, printable
+from sembox_ros.models.classifier import published_crop
 
 MAX_ENTRIES = 24  # of the recipe or the metrics
 MAX_VALUE = 160  # characters of one of their values
@@ -27,8 +28,7 @@ def model_card(path: str | Path, checkpoint: Checkpoint, header: FileHeader) -> 
     for title, value in (
         ('file', f'{path} ({header.file_bytes / 1e6:.1f} MB)'),
         *_model_rows(checkpoint, header),
-        *_label_rows(checkpoint.labels),
-        *_input_rows(checkpoint),
+        *(_category_rows(checkpoint) if checkpoint.categories else _scene_rows(checkpoint)),
         *_free_rows('metric', checkpoint.metrics),
         *_free_rows('recipe', checkpoint.recipe),
         ('format', f'version {header.metadata["format_version"]}'),
@@ -50,6 +50,20 @@ def _model_rows(checkpoint: Checkpoint, header: FileHeader) -> Iterator[tuple[st
     yield 'weights', f'{parameters:,} parameters; tensors: {kinds}'
 
 
+def _scene_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    yield from _label_rows(checkpoint.labels)
+    yield from _input_rows(checkpoint)
+
+
+def _category_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    """Of a network that names whole images."""
+    names, crop = checkpoint.categories, published_crop(checkpoint.config.encoder)
+    yield 'images', f'{len(names)} categories ({", ".join(names[:6])}{", …" * (len(names) > 6)})'
+    yield 'input', f'the middle {crop.side}x{crop.side} after scaling the shorter side to {crop.shorter_side}, bicubic'
+    yield '', f'{checkpoint.input.channel_order} channels'
+    yield from _normalisation_rows(checkpoint)
+
+
 def _label_rows(labels: SceneLabels) -> Iterator[tuple[str, str]]:
     yield 'masks', _describe(labels.semantic) if labels.semantic else 'none, the network only detects'
     yield 'boxes', _describe(labels.detection)
@@ -68,8 +82,13 @@ def _describe(labels: LabelSet) -> str:
 def _input_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     shape = checkpoint.input
     yield 'input', f'{shape.size_hw[0]}x{shape.size_hw[1]} (HxW), {shape.resize}, {shape.channel_order} channels'
-    yield 'mean, std', f'{_numbers(shape.mean)} and {_numbers(shape.std)}, of values scaled to 0..1'
+    yield from _normalisation_rows(checkpoint)
     yield 'mask covers', f'the {shape.semantic_extent}'
+
+
+def _normalisation_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    shape = checkpoint.input
+    yield 'mean, std', f'{_numbers(shape.mean)} and {_numbers(shape.std)}, of values scaled to 0..1'
 
 
 def _numbers(values: tuple[float, ...]) -> str:

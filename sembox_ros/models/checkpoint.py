@@ -29,7 +29,7 @@ from sembox_ros.models.checkpoint_file import (
     read_header,
     read_tensor,
 )
-from sembox_ros.models.zoo import create_model
+from sembox_ros.models.zoo import CLASSIFY_HINT, create_model
 
 FORMAT = 'sembox_ros'
 FORMAT_VERSION = 1
@@ -49,6 +49,7 @@ class Checkpoint:
         trained: False for randomly initialised weights.
         recipe: how it was trained, free form.
         metrics: what it scored, name -> number.
+        categories: the names that it has for whole images; empty for a network that sees scenes.
         graph: exported file (.onnx, .xml) that holds the weights; `model` is then a shape without any.
         graph_precision: what that file's weights are stored in: fp32, fp16 or int8.
     """
@@ -60,6 +61,7 @@ class Checkpoint:
     trained: bool = True
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
     graph: Path | None = None
     graph_precision: str = 'fp32'
 
@@ -74,6 +76,11 @@ class Checkpoint:
                 raise CheckpointError(
                     f"{name} label set '{given}' has {count} names, but the model has {classes} classes"
                 )
+        if len(self.categories) != self.config.image_classes:
+            raise CheckpointError(
+                f'categories: expected {self.config.image_classes} names, as many as the model has classes of images, '
+                f'got {len(self.categories)}'
+            )
         canvas_hw = getattr(self.model, 'canvas_hw', self.input.size_hw)  # of a network of one size
         if canvas_hw != self.input.size_hw or (hasattr(self.model, 'canvas_hw') and self.input.resize == 'letterbox'):
             raise CheckpointError(
@@ -130,7 +137,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     Raises:
         TypeError: recipe or metrics hold what JSON lacks.
     """
-    return {
+    described = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
         'model': json.dumps(dataclasses.asdict(checkpoint.config)),
@@ -140,6 +147,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         'recipe': json.dumps(dict(checkpoint.recipe)),
         'metrics': json.dumps(dict(checkpoint.metrics)),
     }
+    if checkpoint.categories:
+        described['categories'] = json.dumps(checkpoint.categories)
+    return described
 
 
 def parse_description(described: Mapping[str, str], graph: Path | None = None) -> Checkpoint:
@@ -157,24 +167,30 @@ def parse_description(described: Mapping[str, str], graph: Path | None = None) -
     labels = SceneLabels.from_dict(_parse(described, 'labels'))
     input_config = from_mapping(InputConfig, _parse(described, 'input'))
     trained, recipe, metrics = (_parse(described, key) for key in ('trained', 'recipe', 'metrics'))
-    _check_names(labels)
+    categories = tuple(_parse(described, 'categories')) if 'categories' in described else ()
+    _check_names(labels, categories)
     with torch.device('meta'):
         model = create_model(config).eval()  # shapes only: nothing is allocated before they are known to fit
-    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, graph)
+    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, categories, graph)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint written by `save_checkpoint`; nothing in it is executed.
+    """Read a checkpoint written by `save_checkpoint`, of a network that sees scenes; nothing in it is executed.
 
     Raises:
-        CheckpointError: missing, not such a file, from a newer version, damaged, or its tensors do not fit
-            the architecture that it names.
+        CheckpointError: missing, not such a file, from a newer version, damaged, its tensors do not fit the
+            architecture that it names, or that only names whole images.
     """
-    return load_with_header(path)[0]
+    checkpoint = load_with_header(path)[0]
+    if checkpoint.config.image_classes:
+        raise CheckpointError(
+            f'{path}: {checkpoint.config.name} names whole images and sees no scenes; {CLASSIFY_HINT}'
+        )
+    return checkpoint
 
 
 def load_with_header(path: str | Path) -> tuple[Checkpoint, FileHeader]:
-    """As `load_checkpoint`, and what the file says of itself.
+    """As `load_checkpoint`, but of any network, and what the file says of itself.
 
     Raises:
         CheckpointError: see `load_checkpoint`.
@@ -238,20 +254,25 @@ def _parse(described: Mapping[str, str], key: str) -> Any:
         value = parse_json(described[key])
     except ValueError as error:
         raise CheckpointError(f"metadata '{key}' is not JSON ({error})") from error
-    wanted = bool if key == 'trained' else dict
+    wanted = {'trained': bool, 'categories': list}.get(key, dict)
     if not isinstance(value, wanted):
         got = type(value).__name__
         raise CheckpointError(f"metadata '{key}' should be a JSON {wanted.__name__}, got {got}")
     return value
 
 
-def _check_names(labels: SceneLabels) -> None:
+def _check_names(labels: SceneLabels, categories: tuple[Any, ...]) -> None:
     """Names end up in messages, file names and terminals: no control characters, no half characters, no novels."""
-    for labelled in filter(None, (labels.semantic, labels.detection)):
-        for name in (labelled.name, *labelled.names):
-            if not name.isprintable() or len(name) > MAX_NAME:
+    sets = (
+        (labelled.name, (labelled.name, *labelled.names))
+        for labelled in (labels.semantic, labels.detection)
+        if labelled
+    )
+    for title, names in (*sets, ('categories', categories)):
+        for name in names:
+            if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_NAME:
                 raise CheckpointError(
-                    f'label set {printable(labelled.name, limit=40)!r}: expected printable names of up to {MAX_NAME} '
+                    f'label set {printable(title, limit=40)!r}: expected printable names of up to {MAX_NAME} '
                     f'characters, got {printable(name, limit=40)!r}'
                 )
 

@@ -79,11 +79,17 @@ def profile_network(model: nn.Module, size_hw: tuple[int, int], *, channels: int
         ComponentProfile(
             name=name,
             parameters=sum(p.numel() for p in part.parameters()),
-            multiply_adds=sum(counts.get(f'{root}.{name}', {}).values()) // 2,  # the counter counts both
+            # The counter counts both.
+            multiply_adds=sum(sum(counts.get(f'{root}.{path}', {}).values()) for path in _called(name, part)) // 2,
             outputs=outputs.get(name, ()),
         )
         for name, part in parts.items()
     ]
+
+
+def _called(name: str, part: nn.Module) -> list[str]:
+    """Paths of the modules whose calls are a part's: its own, but those inside of a list, which nobody calls."""
+    return [f'{name}.{child}' for child, _ in part.named_children()] if isinstance(part, nn.ModuleList) else [name]
 
 
 def _find_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from sembox_ros.config import InputConfig, ModelConfig, suggest
 from sembox_ros.errors import ConfigError
+from sembox_ros.models.classifier import classifier_config, create_classifier
 from sembox_ros.models.efficientdet import SCALINGS, create_efficientdet, efficientdet_config, efficientdet_input
 from sembox_ros.models.segmentation import create_segmentation
 from sembox_ros.models.semanticboxnet_v1 import V1_CONFIG, V1_INPUT, create_semanticboxnet_v1
@@ -56,6 +57,9 @@ _SEGMENTATION = (
     ('resnext50_unet_residual', 'resnext50-32x4d', 'unet_residual', (512, 1024), 256),
 )
 
+CLASSIFY_HINT = 'it is for `python -m sembox_ros classify` alone'
+
+
 def _efficientdet_seg(name: str) -> ModelEntry:
     """EfficientDet_Segmentation's D4 has 128 channels in 3 cells and 256 in its head; the others follow table 1.
 
@@ -95,13 +99,25 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
     }
 )
 
+# They name whole images, so they are none of the networks that see scenes.
+CLASSIFIERS: Mapping[str, ModelEntry] = MappingProxyType(
+    {
+        f'efficientnet_b{i}_classifier': ModelEntry(
+            create_classifier, classifier_config(f'efficientnet_b{i}_classifier', f'efficientnet-b{i}')
+        )
+        for i in range(8)
+    }
+)
+
 
 def find_model(name: str) -> ModelEntry:
-    """The zoo's entry of that name.
+    """The entry of that name, of the networks that see scenes.
 
     Raises:
         ConfigError: there is none; the message lists what there is.
     """
+    if name in CLASSIFIERS:
+        raise ConfigError(f"model '{name}' names whole images and sees no scenes; {CLASSIFY_HINT}")
     if name not in MODELS:
         raise ConfigError(f"model '{name}' is unknown{suggest(name, MODELS)}; expected one of: {', '.join(MODELS)}")
     return MODELS[name]
@@ -113,7 +129,10 @@ def create_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
     Raises:
         ConfigError: the model's name is not in the zoo, or it does not have the heads that are asked for.
     """
-    entry = find_model(config.name)
+    entry = CLASSIFIERS[config.name] if config.name in CLASSIFIERS else find_model(config.name)
+    if bool(config.image_classes) != (config.name in CLASSIFIERS):
+        wanted = 'some' if config.name in CLASSIFIERS else 'none'
+        raise ConfigError(f'image_classes: expected {wanted} for {config.name}, got {config.image_classes}')
     if bool(config.decoder) != (entry.create is create_segmentation):
         wanted = 'one' if entry.create is create_segmentation else 'none'
         raise ConfigError(f"decoder: expected {wanted} for {config.name}, got '{config.decoder}'")
@@ -123,7 +142,7 @@ def create_model(config: ModelConfig, *, seed: int = 0) -> nn.Module:
                 f'box_head, instance_channels: expected false and 0, as {config.name} has decoders alone; got '
                 f'{config.box_head} and {config.instance_channels}'
             )
-    elif entry.create is not create_sembox and (not config.box_head or config.instance_channels):
+    elif entry.create not in (create_sembox, create_classifier) and (not config.box_head or config.instance_channels):
         raise ConfigError(
             f'box_head, instance_channels: expected true and 0, as {config.name} always has a box head and never an '
             f'instance head; got {config.box_head} and {config.instance_channels}'

@@ -107,7 +107,7 @@ def turned_dot(place_xy: tuple[int, int], degrees: float, shear: float) -> tuple
     sample = sample_of(flow=(24.0, -16.0))
     image = np.zeros_like(sample.image)
     image[y - 2 : y + 3, x - 2 : x + 3] = 255
-    view = view_of(dataclasses.replace(sample, image=image), 'rgb').turned(degrees, shear)
+    view = view_of(dataclasses.replace(sample, image=image), 'rgb').turned(degrees, shear, [0, 0])
     rows, columns = torch.where(view.image[0] > 127)
     return torch.stack((columns.double().mean(), rows.double().mean())), view
 

@@ -15,7 +15,8 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.efficientdet import SCALINGS
-from sembox_ros.models.importers import efficientdet, encoders, semanticboxnet
+from sembox_ros.models.encoders.efficientnet import TORCHVISION_PREFIX
+from sembox_ros.models.importers import classifiers, efficientdet, encoders, semanticboxnet
 from sembox_ros.models.importers.mapping import ImportPlan
 from sembox_ros.models.importers.pth import read_pth
 from sembox_ros.models.zoo import create_model
@@ -30,6 +31,11 @@ IMPORTERS: Mapping[str, Callable[[], ImportPlan]] = MappingProxyType(
         'semanticboxnet': semanticboxnet.create_plan,
         **{f'efficientnet-{v}': partial(encoders.create_plan, v) for v in VARIANTS},
         **{f'torchvision:efficientnet_{v}': partial(encoders.create_torchvision_plan, v) for v in VARIANTS},
+        **{f'efficientnet-{v}-classifier': partial(classifiers.create_plan, v) for v in VARIANTS},
+        **{
+            f'torchvision:efficientnet_{v}_classifier': partial(classifiers.create_plan, v, prefix=TORCHVISION_PREFIX)
+            for v in VARIANTS
+        },
     }
 )
 
@@ -64,10 +70,12 @@ def import_state(state: Mapping[str, Tensor], source: str, labels: SceneLabels |
         weights and `trained` is False; the recipe says which part was imported.
 
     Raises:
-        ConfigError: unknown source, or label sets that the network cannot have.
+        ConfigError: unknown source, or label sets that the network cannot have, or any for one that has categories.
         CheckpointError: a key is missing or left over, or a tensor does not fit.
     """
     plan = find_plan(source)
+    if labels and plan.categories:
+        raise ConfigError(f'labels: expected none, {plan.config.name} has {len(plan.categories)} categories of its own')
     labels = labels or plan.labels
     config = dataclasses.replace(
         plan.config, semantic_classes=len(labels.semantic_names), detection_classes=len(labels.detection)
@@ -78,4 +86,6 @@ def import_state(state: Mapping[str, Tensor], source: str, labels: SceneLabels |
     model = create_model(config) if plan.part else shapes
     model.get_submodule(plan.part).load_state_dict(tensors, assign=True)
     recipe = {'imported_from': source, 'imported_part': plan.part or 'all', 'imported_tensors': len(tensors)}
-    return Checkpoint(model.eval(), config, labels, plan.input, trained=not plan.part, recipe=recipe)
+    return Checkpoint(
+        model.eval(), config, labels, plan.input, trained=not plan.part, recipe=recipe, categories=plan.categories
+    )

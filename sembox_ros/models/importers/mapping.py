@@ -110,6 +110,7 @@ class ImportPlan(NamedTuple):
         intermediates: name of a golden's tensor (``feature_p3``, ``mid:bifpn.0.1``) -> path of our module, with
             ``:index`` where that returns a list.
         part: submodule that the file fills; empty: the whole network.
+        categories: what the classes of a network that names whole images are called.
     """
 
     config: ModelConfig
@@ -118,6 +119,7 @@ class ImportPlan(NamedTuple):
     input: InputConfig
     intermediates: Mapping[str, str]
     part: str = ''
+    categories: tuple[str, ...] = ()
 
 
 def _shown(keys: Iterable[str]) -> str:
