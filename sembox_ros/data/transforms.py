@@ -83,7 +83,7 @@ class Item:
         placement: where the whole image lies; None for training.
         sample: the image and its labels at their own size, to grade predictions by; None for training.
         depth: (H, W) float32 metres, 0 = unknown or padded; None without. What augmentation shows larger is nearer.
-        flow: (2, H, W) float32 dx, dy in pixels of the canvas, 0 = unknown or padded; None without.
+        flow: (2, H, W) float32 dx, dy as the network takes them (`ops.flow`), 0 = unknown or padded; None without.
         motion: (H, W) uint8, 1 = moves in the world, 255 = ignored or padded; None without.
     """
 
@@ -111,7 +111,7 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) float32, normalised, channels-last in memory; (B, 5, H, W) where the dataset gives
-            flow: normalised dx, dy by `ops.flow` behind the colours.
+            flow: its dx and dy behind the colours.
         semantic: (B, H, W) int64, 255 = ignored; None without semantic labels.
         boxes_xyxy: B times (Ni, 4) float32 in pixels of the canvas; empty, as the next two, without boxes.
         class_ids: B times (Ni,) int64.
@@ -171,7 +171,7 @@ def collate(items: Sequence[Item]) -> Batch:
     images = torch.stack([item.image for item in items])
     flow = _stacked([item.flow for item in items])
     if flow is not None:
-        images = torch.cat((images, normalise_flow(flow, images.shape[-2])), dim=1)
+        images = torch.cat((images, flow), dim=1)
     semantic, motion = (_stacked([getattr(item, part) for item in items]) for part in ('semantic', 'motion'))
     return Batch(
         images=images.contiguous(memory_format=torch.channels_last),
@@ -315,7 +315,7 @@ class TrainTransform:
             is_crowd=is_crowd,
             instances=instances,
             depth=_plain(canvas.depth),
-            flow=_plain(canvas.flow),
+            flow=_network_flow(canvas, self.size_hw),
             motion=_plain(canvas.motion),
         )
 
@@ -349,9 +349,14 @@ class EvalTransform:
             placement=placement,
             sample=sample,
             depth=_plain(canvas.depth),
-            flow=_plain(canvas.flow),
+            flow=_network_flow(canvas, self.input_config.size_hw),
             motion=_plain(canvas.motion),
         )
+
+
+def _network_flow(view: View, size_hw: tuple[int, int]) -> Tensor | None:
+    """Flow in the units of inference, whose canvas may be larger than what is cut out of it to train on."""
+    return None if view.flow is None else normalise_flow(view.flow.as_subclass(Tensor), size_hw[0])
 
 
 def _plain(part: Tensor | None) -> Tensor | None:

@@ -17,7 +17,7 @@ from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import AugmentConfig, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.data.view import View, view_of
 from sembox_ros.errors import DatasetError
-from sembox_ros.ops.flow import normalise_flow
+from sembox_ros.ops.flow import FLOW_UNITS
 
 STILL: dict[str, Any] = {
     'scale_min': 1.0, 'scale_max': 1.0, 'flip_probability': 0.0, 'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0,
@@ -44,10 +44,11 @@ def train(sample: Sample, seed: int = 0, **augment: Any) -> Item:
 
 
 def parts(item: Item) -> tuple[Tensor, Tensor, Tensor]:
+    """Depth in metres, flow in pixels of the canvas, motion."""
     assert item.depth is not None
     assert item.flow is not None
     assert item.motion is not None
-    return item.depth, item.flow, item.motion
+    return item.depth, item.flow * (CANVAS[0] / FLOW_UNITS), item.motion
 
 
 @pytest.mark.parametrize('name', ['depth', 'flow', 'motion'])
@@ -79,6 +80,19 @@ def test_what_is_shown_larger_is_nearer_and_moves_faster(seed: int, scale: float
     assert torch.allclose(depth[inside], torch.tensor(20.0 / scale))
     assert torch.allclose(flow[0][inside], torch.tensor(5.0 * scale * fits), rtol=0.05)
     assert torch.allclose(flow[1][inside], torch.tensor(-3.0 * scale * fits), rtol=0.05)
+
+
+def test_a_crop_has_the_flow_of_the_whole_canvas() -> None:
+    """What the network sees is the motion relative to the canvas of inference, not to what is cut out of it."""
+    sample = sample_of((256, 512))
+    whole = train(sample, scale_min=2.0, scale_max=2.0)
+    options = AugmentConfig(**STILL, crop_hw=(128, 128))
+    crop = TrainTransform(size_hw=(256, 512), augment=options, mean=(0.0,) * 3, std=(1.0,) * 3)(sample, 0)
+    assert whole.flow is not None
+    assert crop.flow is not None
+    assert crop.flow.shape == (2, 128, 128)
+    assert torch.equal(crop.flow[:, 5, 5], torch.tensor([5.0, -3.0]) * (FLOW_UNITS / 256))
+    assert torch.equal(whole.flow[:, 5, 5], torch.tensor([5.0, -3.0]) * (FLOW_UNITS / 128))
 
 
 def test_padding_is_unknown_and_ignored() -> None:
@@ -148,7 +162,7 @@ def test_a_batch_has_flow_behind_the_colours() -> None:
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(batch.images[:, :3], torch.stack([item.image for item in items]))
     for image, item in zip(batch.images, items, strict=True):
-        assert torch.equal(image[3:], normalise_flow(parts(item)[1], CANVAS[0]))
+        assert torch.equal(image[3:], item.flow)
     assert batch.depth is not None
     assert batch.depth.shape == (2, *CANVAS)
     assert batch.depth.dtype == torch.float32
