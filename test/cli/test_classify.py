@@ -94,7 +94,7 @@ def test_whatever_sees_scenes_refuses_it_and_names_classify(checkpoint: Path, im
         ['evaluate', *streets, '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'out')],
         ['train', str(tmp_path / 'model.yaml'), *data],
         ['train', str(tmp_path / 'start.yaml'), *data],
-        ['export', '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'net.onnx')],
+        ['export', str(checkpoint), '--out', str(tmp_path / 'net.onnx')],
     ):
         capsys.readouterr()
         assert main(command) == 1
