@@ -87,7 +87,8 @@ def test_an_error_ahead_arrives_where_it_happened():
 def test_each_picture_meets_its_own_scene(batch: int):
     sizes: list[int] = []
 
-    def predict(images: Sequence[np.ndarray]) -> list[Scene]:
+    def predict(images: Sequence[np.ndarray], *, previous: Sequence[np.ndarray | None]) -> list[Scene]:
+        assert list(previous) == [None] * len(images)
         sizes.append(len(images))
         if any(image[0, 0, 0] == 3 for image in images):
             raise RuntimeError('out of memory')
