@@ -237,7 +237,7 @@ def test_depth_is_warm_when_near_cold_when_far_and_black_when_unknown() -> None:
     assert middle[1] > max(middle[0], middle[2])
     assert far[0] < 80
     assert not unknown.any()
-    # Beyond the range that is told apart, colours stay what they are, and they do not depend on the rest of the picture.
+    # Colours do not depend on the rest of the picture, and stay what they are beyond the range that is told apart.
     beyond, ends = (colorize_depth(np.array([row], np.float32)) for row in ([0.1, 500.0], [2.0, 100.0]))
     assert np.array_equal(beyond, ends)
 

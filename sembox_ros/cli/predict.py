@@ -289,7 +289,7 @@ class Counts:
     """What came of the input."""
 
     images: int = 0
-    boxes: int | None = None  # None: no picture has any to count
+    boxes: int = 0
     problems: int = 0
 
 
@@ -319,7 +319,7 @@ def predict_all(
                 assert picture.image is not None
                 counts.images += 1
                 if scene.detections is not None:
-                    counts.boxes = (counts.boxes or 0) + len(scene.detections)
+                    counts.boxes += len(scene.detections)
                 overlay = draw_overlay(picture.image, scene, predictor.labels, alpha=options.overlay_alpha)
                 for sink in sinks:
                     sink.write(picture, scene, overlay)
@@ -353,7 +353,7 @@ def run(options: argparse.Namespace) -> int:
     places = [f'{options.out}/'] if options.out else []
     places += [str(options.video)] if options.video and counts.images else []
     skipped = f'; {counts.problems} file(s) skipped' if counts.problems else ''
-    found = '' if counts.boxes is None else f', {counts.boxes} box(es)'
+    found = f', {counts.boxes} box(es)' if 'detections' in predictor.parts else ''
     print(f'{counts.images} image(s){found} in {" and ".join(places) or "nothing"}{skipped}')
     if interrupt.requested:
         raise KeyboardInterrupt
