@@ -98,7 +98,10 @@ def test_other_messages_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ('encoding', 'shape', 'dtype'),
-    [('mono8', (5, 7), 'uint8'), ('rgb8', (5, 7, 3), 'uint8'), ('16UC1', (5, 7), 'uint16'), ('32FC1', (5, 7), 'float32')],
+    [
+        ('mono8', (5, 7), 'uint8'), ('rgb8', (5, 7, 3), 'uint8'), ('16UC1', (5, 7), 'uint16'),
+        ('32FC1', (5, 7), 'float32'),
+    ],
 )
 @pytest.mark.parametrize('layout', ['plain', 'transposed', 'flipped', 'big-endian'])
 def test_encode_image(encoding: str, shape: tuple[int, ...], dtype: str, layout: str) -> None:
