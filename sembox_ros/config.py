@@ -168,6 +168,11 @@ class ModelConfig(Checked):
     )  # fmt: skip
     anchor_scale: float = option(4.0, 'side of the smallest square anchor, in strides', minimum=1.0, maximum=16.0)
 
+    @property
+    def input_channels(self) -> int:
+        """Channels of all inputs, one behind the other."""
+        return sum(INPUT_CHANNELS[name] for name in self.inputs)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         rows = self.instance_grids
@@ -178,6 +183,11 @@ class ModelConfig(Checked):
                 raise ConfigError(f'{name}: expected some of {", ".join(known)}, in this order, got {values!s:.80}')
         if self.inputs[0] != 'image':
             raise ConfigError(f'inputs: expected image, or image and flow, got {", ".join(self.inputs)}')
+        if self.decoder and bool(self.semantic_classes) != ('semantic' in self.tasks):
+            raise ConfigError(
+                f'semantic_classes: expected {"some" if "semantic" in self.tasks else "0"} with the tasks '
+                f'{", ".join(self.tasks)}, got {self.semantic_classes}'
+            )
         if not self.decoder and (self.inputs != ('image',) or self.tasks != ('semantic',)):
             raise ConfigError('inputs, tasks: flow, depth and motion need a decoder, got none')
         finds = self.box_head or self.semantic_classes or self.instance_channels or self.decoder

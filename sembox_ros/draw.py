@@ -13,6 +13,8 @@ from sembox_ros.types import Detections, Scene
 
 Color = tuple[int, int, int]
 BORDER: Color = (255, 255, 255)
+MOTION: Color = (255, 0, 255)
+DEPTH_RANGE_M = (2.0, 100.0)  # that colours tell apart; always the same, so that videos do not flicker
 _GOLDEN = 0.618034  # multiples of it, without their whole parts, lie far from those shortly before
 _TONES = 255  # instances of different colours; more share them
 
@@ -72,7 +74,7 @@ def draw_overlay(
     """The image with class colours blended in and boxes on top.
 
     Where the scene has instances, these have tones of their own, a border, and a label with the number that they have
-    in `Scene.instances`; of the boxes, only those without pixels are drawn.
+    in `Scene.instances`; of the boxes, only those without pixels are drawn. What moves in the world is outlined.
 
     Args:
         image: (H, W, 3) uint8 rgb, left as it is.
@@ -90,6 +92,7 @@ def draw_overlay(
     instances, detections = scene.instances, scene.detections
     if instances is None or detections is None:
         picture = image.copy() if color is None else cv2.addWeighted(image, 1 - alpha, color, alpha, 0)
+        _outline_motion(picture, scene.motion)
         if detections is not None:
             draw_boxes(picture, detections, labels.detection, with_scores=with_scores)
         return picture
@@ -97,6 +100,7 @@ def draw_overlay(
     places = _places(instances, detections)
     picture = cv2.addWeighted(image, 1 - alpha, _tint(image if color is None else color, places, tones), alpha, 0)
     _draw_borders(picture, places)
+    _outline_motion(picture, scene.motion)
     pixels = cv2.calcHist([places], [0], None, [256], [0, 256]).ravel()
     seen = pixels[1 + np.arange(len(detections)) % _TONES] > 0
     draw_boxes(picture, detections.only(~seen), labels.detection, with_scores=with_scores)
@@ -106,6 +110,24 @@ def draw_overlay(
         text = f'{name} {detections.ids[row]}' + (f' {detections.scores[row]:.2f}' if with_scores else '')
         _draw_label(picture, text, x0, y0, tones[row])
     return picture
+
+
+def colorize_depth(depth: np.ndarray) -> np.ndarray:
+    """Depth as colours from red (near) over yellow and green to blue (far), in equal ratios of distance.
+
+    Args:
+        depth: (H, W) float32 metres; what is not positive is unknown, and black.
+
+    Returns:
+        (H, W, 3) uint8 rgb.
+    """
+    near, far = np.log(DEPTH_RANGE_M)
+    known = depth > 0  # not so for NaN
+    logs = np.log(depth, out=np.full_like(depth, far), where=known)
+    closeness = np.rint(np.clip((far - logs) / (far - near), 0, 1) * 255).astype(np.uint8)
+    colors = cv2.cvtColor(cv2.applyColorMap(closeness, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    colors[~known] = 0
+    return colors
 
 
 def colorize_panoptic(scene: Scene, labels: SceneLabels) -> np.ndarray:
@@ -165,6 +187,13 @@ def _draw_borders(image: np.ndarray, places: np.ndarray) -> None:
     kernel = np.ones((size + size % 2 + 1, size + size % 2 + 1), np.uint8)
     border = (cv2.dilate(places, kernel) != cv2.erode(places, kernel)) & (places > 0)
     image[border] = BORDER
+
+
+def _outline_motion(image: np.ndarray, motion: np.ndarray | None) -> None:
+    """Draw a line around what moves."""
+    if motion is not None:
+        contours, _ = cv2.findContours(motion.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, contours, -1, MOTION, _line_width(image) + 1, cv2.LINE_AA)
 
 
 def _places(instances: np.ndarray, detections: Detections) -> np.ndarray:

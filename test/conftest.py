@@ -59,6 +59,26 @@ def tiny_solo() -> Checkpoint:
     return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False)
 
 
+def _tiny_segmentation(name: str, seed: int) -> Checkpoint:
+    config = dataclasses.replace(find_model(name).config, decoder_channels=16)
+    model = create_model(config, seed=seed)
+    calibrate_norms(model, seed=seed, channels=config.input_channels)
+    labels = SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90)
+    return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 256)), trained=False)
+
+
+@pytest.fixture(scope='session')
+def tiny_masks() -> Checkpoint:
+    """A network with a decoder for masks and nothing else."""
+    return _tiny_segmentation('mobilenetv2_fpn_lite', seed=5)
+
+
+@pytest.fixture(scope='session')
+def tiny_multitask() -> Checkpoint:
+    """A network that sees image and flow and gives masks, depth and motion."""
+    return _tiny_segmentation('mobilenetv2_s16_multitask', seed=6)
+
+
 @pytest.fixture(scope='session')
 def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny network as an exported file for any batch and canvas: a copy of what engines find in the cache."""

@@ -6,7 +6,15 @@ import itertools
 import numpy as np
 import pytest
 
-from sembox_ros.draw import colorize, colorize_panoptic, draw_boxes, draw_legend, draw_overlay, instance_colors
+from sembox_ros.draw import (
+    colorize,
+    colorize_depth,
+    colorize_panoptic,
+    draw_boxes,
+    draw_legend,
+    draw_overlay,
+    instance_colors,
+)
 from sembox_ros.errors import InputError
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, LABEL_SETS, LabelSet, SceneLabels
 from sembox_ros.types import Detections, Scene
@@ -217,3 +225,35 @@ def test_instances_without_a_detection_are_passed_over_and_more_than_255_do_not_
     crowd = Scene((15, 20), semantic=np.full((15, 20), CAR, np.uint8), instances=instances, detections=found)
     assert colorize_panoptic(crowd, LABELS).shape == (15, 20, 3)
     assert draw_overlay(grey(15, 20), crowd, LABELS, alpha=0.5).shape == (15, 20, 3)
+
+
+def test_depth_is_warm_when_near_cold_when_far_and_black_when_unknown() -> None:
+    metres = np.array([[3.0, 14.0, 90.0], [0.0, np.nan, -1.0]], np.float32)
+    colors = colorize_depth(metres)
+    assert colors.shape == (2, 3, 3)
+    assert colors.dtype == np.uint8
+    (near, middle, far), unknown = colors.astype(int)
+    assert near[0] > near[2] + 50
+    assert middle[1] > max(middle[0], middle[2])
+    assert far[0] < 80
+    assert not unknown.any()
+    # Colours do not depend on the rest of the picture, and stay what they are beyond the range that is told apart.
+    beyond, ends = (colorize_depth(np.array([row], np.float32)) for row in ([0.1, 500.0], [2.0, 100.0]))
+    assert np.array_equal(beyond, ends)
+
+
+def test_what_moves_is_outlined() -> None:
+    motion = np.zeros((40, 60), np.bool_)
+    motion[10:30, 20:50] = True
+    image = np.full((40, 60, 3), 90, np.uint8)
+    semantic = np.zeros((40, 60), np.uint8)
+    for options in ({}, {'semantic': semantic}):
+        still = draw_overlay(image, Scene((40, 60), **options), LABELS, alpha=0.5)
+        picture = draw_overlay(image, Scene((40, 60), motion=motion, **options), LABELS, alpha=0.5)
+        changed = (picture != still).any(axis=2)
+        assert changed[10, 20:50].all()
+        assert changed[10:30, 49].all()
+        assert not changed[15:25, 25:45].any()
+        assert not changed[:7].any()
+        assert picture[10, 35].tolist() == [255, 0, 255]
+    assert (image == 90).all()

@@ -86,13 +86,14 @@ def export_options(options: argparse.Namespace) -> ExportOptions:
 
 
 def calibration_batches(dataset: Dataset, config: InputConfig, limit: int) -> Iterator[np.ndarray]:
-    """Up to `limit` images, spread over the dataset, as the network gets them, (1, 3, H, W) float32 each."""
+    """Up to `limit` images, spread over the dataset, as the network gets them, (1, C, H, W) float32 each."""
     preprocess = Preprocessor(config, device=torch.device('cpu'), dtype=torch.float32)
     count = min(limit, len(dataset))
     for index in tqdm(range(count), desc='calibrate', unit='image', disable=None):
-        image = dataset[index * len(dataset) // count].image
-        placement = place_image((image.shape[0], image.shape[1]), config.size_hw, config.resize)
-        yield preprocess([image], [placement]).contiguous().numpy().copy()
+        sample = dataset[index * len(dataset) // count]
+        placement = place_image((sample.image.shape[0], sample.image.shape[1]), config.size_hw, config.resize)
+        flows = None if sample.flow is None else [sample.flow]
+        yield preprocess([sample.image], [placement], flows).contiguous().numpy().copy()
 
 
 def write_files(checkpoint: Checkpoint, path: Path, options: ExportOptions, batches: Iterator[np.ndarray]) -> None:
@@ -158,7 +159,8 @@ def run(options: argparse.Namespace) -> int:
     batches: Iterator[np.ndarray] = iter(())
     picture: np.ndarray | None = None
     if options.int8:
-        dataset = load_dataset(options.dataset, dataset_options(options))
+        flow = {'with_flow': True} if 'flow' in checkpoint.config.inputs else {}
+        dataset = load_dataset(options.dataset, {**flow, **dataset_options(options)})
         batches = calibration_batches(dataset, exported_input(checkpoint, asked), options.calibration_images)
         picture = dataset[0].image if len(dataset) else None
     differences = export(checkpoint, out, asked, batches, verify=options.verify, picture=picture)

@@ -46,7 +46,9 @@ def cost_table(
     config: ModelConfig, size_hw: tuple[int, int], parts: list[ComponentProfile], folded: list[ComponentProfile]
 ) -> Table:
     """Parameters, multiply-adds and shapes of each part, and the sums before and after folding."""
-    classes = f'{config.image_classes} image' if config.image_classes else f'{config.detection_classes} box'
+    finds_boxes = config.box_head or config.instance_channels
+    counts = {'image': config.image_classes, 'box': config.detection_classes if finds_boxes else 0}
+    classes = next((f'{n} {kind}' for kind, n in counts.items() if n), f'{config.semantic_classes} mask')
     table = Table(title=f'{config.name} at {size_hw[0]}x{size_hw[1]}, {classes} classes')
     table.add_column('component')
     table.add_column('parameters', justify='right')

@@ -15,6 +15,7 @@ from sembox_ros.labels import LabelSet, SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.checkpoint_file import FileHeader, printable
 from sembox_ros.models.classifier import published_crop
+from sembox_ros.postprocess.scene import parts_of
 
 MAX_ENTRIES = 24  # of the recipe or the metrics
 MAX_VALUE = 160  # characters of one of their values
@@ -51,7 +52,7 @@ def _model_rows(checkpoint: Checkpoint, header: FileHeader) -> Iterator[tuple[st
 
 
 def _scene_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    yield from _label_rows(checkpoint.labels)
+    yield from _label_rows(checkpoint.labels, parts_of(checkpoint.config, checkpoint.labels))
     yield from _input_rows(checkpoint)
 
 
@@ -64,10 +65,13 @@ def _category_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield from _normalisation_rows(checkpoint)
 
 
-def _label_rows(labels: SceneLabels) -> Iterator[tuple[str, str]]:
-    yield 'masks', _describe(labels.semantic) if labels.semantic else 'none, the network only detects'
-    yield 'boxes', _describe(labels.detection)
-    if labels.semantic:
+def _label_rows(labels: SceneLabels, parts: frozenset[str]) -> Iterator[tuple[str, str]]:
+    yield 'masks', _describe(labels.semantic) if labels.semantic else 'none'
+    yield 'boxes', _describe(labels.detection) if 'detections' in parts else 'none'
+    for part, words in (('depth', 'in metres'), ('motion', 'what moves in the world')):
+        if part in parts:
+            yield part, words
+    if 'instances' in parts and labels.semantic:
         names = labels.semantic.names
         linked = (f'{labels.detection.names[d]} = {names[s]}' for d, s in labels.thing_links.items())
         yield 'box = mask', ', '.join(linked) or '-'
@@ -81,6 +85,7 @@ def _describe(labels: LabelSet) -> str:
 
 def _input_rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     shape = checkpoint.input
+    yield 'inputs', ' and '.join(checkpoint.config.inputs)
     yield 'input', f'{shape.size_hw[0]}x{shape.size_hw[1]} (HxW), {shape.resize}, {shape.channel_order} channels'
     yield from _normalisation_rows(checkpoint)
     yield 'mask covers', f'the {shape.semantic_extent}'

@@ -22,7 +22,7 @@ from sembox_ros.cli.common import (
     load_predictor,
     run_command,
 )
-from sembox_ros.draw import colorize_panoptic, draw_overlay
+from sembox_ros.draw import colorize_depth, colorize_panoptic, draw_overlay
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.predictor import OUTPUTS, Predictor
 from sembox_ros.labels import LabelSet
@@ -33,6 +33,7 @@ from sembox_ros.replay.pictures import (
     AHEAD,
     Picture,
     count_pictures,
+    link_pictures,
     predict_pictures,
     read_ahead,
     read_pictures,
@@ -141,6 +142,12 @@ def segments_json(segments: Segments, labels: LabelSet) -> list[dict[str, Any]]:
     ]
 
 
+def depth_millimetres(depth: np.ndarray) -> np.ndarray:
+    """(H, W) float32 metres to uint16 millimetres as REP 118 has them; 0, which is unknown, from 65.536 m on."""
+    millimetres = np.rint(depth * 1000)
+    return np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
+
+
 def _record(labels: LabelSet, class_id: int, score: float, box_xyxy: np.ndarray) -> dict[str, Any]:
     return {
         'class_id': int(class_id),
@@ -154,8 +161,9 @@ class Results:
     """A folder of masks, instances, overlays and the list of boxes, written as they come.
 
     Args:
-        out: folder; gets mask/, overlay/ and detections.json, and where the network's boxes and masks share classes
-            also instances/ (16 bit, ids of the boxes) and panoptic/ (for people).
+        out: folder; gets overlay/, detections.json and what the network gives: mask/, where its boxes and masks share
+            classes instances/ (16 bit, ids of the boxes) and panoptic/ (for people), depth/ (16 bit, see
+            `depth_millimetres`) and depth_color/ (for people), motion/ (255 = moves).
         predictor: whose scenes are written.
         fps: of overlay videos; None: as in the input video.
 
@@ -225,16 +233,21 @@ class Results:
             write_image(self._out / 'instances' / f'{name}.png', scene.instances)
             color = colorize_panoptic(scene, self._predictor.labels)
             write_image(self._out / 'panoptic' / f'{name}.png', color)
+        if scene.depth is not None:
+            write_image(self._out / 'depth' / f'{name}.png', depth_millimetres(scene.depth))
+            write_image(self._out / 'depth_color' / f'{name}.png', colorize_depth(scene.depth))
+        if scene.motion is not None:
+            write_image(self._out / 'motion' / f'{name}.png', scene.motion.view(np.uint8) * np.uint8(255))
 
     def _record(self, picture: Picture, scene: Scene) -> dict[str, Any]:
-        assert scene.detections is not None
         record: dict[str, Any] = {'file': str(picture.file), 'name': picture.name}
         if picture.frame is not None:
             record['frame'] = picture.frame
         height, width = scene.size_hw
         labels = self._predictor.labels
-        boxes = detections_json(scene.detections, labels.detection)
-        record |= {'height': height, 'width': width, 'detections': boxes}
+        record |= {'height': height, 'width': width}
+        if scene.detections is not None:
+            record['detections'] = detections_json(scene.detections, labels.detection)
         if scene.segments is not None and labels.semantic is not None:
             record['segments'] = segments_json(scene.segments, labels.semantic)
         return record
@@ -291,7 +304,8 @@ def predict_all(
     # For a video alone nobody looks at segments.
     outputs = OUTPUTS - {'confidence'} - (set() if options.out else {'panoptic'})
     predict = partial(predictor.predict, detection=detection_config(options), outputs=outputs)
-    pictures = read_ahead(read_pictures(plan), AHEAD)
+    read = read_pictures(plan)
+    pictures = read_ahead(link_pictures(read) if predictor.takes_flow else read, AHEAD)
     results = read_ahead(predict_pictures(predict, pictures, options.batch), options.batch)
     counts = Counts()
     total = count_pictures(plan)
@@ -303,9 +317,9 @@ def predict_all(
                 tqdm.write(f'skipped: {picture.problem}', file=sys.stderr)
             else:
                 assert picture.image is not None
-                assert scene.detections is not None
                 counts.images += 1
-                counts.boxes += len(scene.detections)
+                if scene.detections is not None:
+                    counts.boxes += len(scene.detections)
                 overlay = draw_overlay(picture.image, scene, predictor.labels, alpha=options.overlay_alpha)
                 for sink in sinks:
                     sink.write(picture, scene, overlay)
@@ -324,6 +338,8 @@ def run(options: argparse.Namespace) -> int:
     predictor = load_predictor(options)
     if not predictor.checkpoint.trained:
         print('the weights are UNTRAINED: masks and boxes are meaningless; pass --checkpoint FILE', file=sys.stderr)
+    if options.tracking and 'detections' not in predictor.parts:
+        raise ConfigError(f'--tracking: {predictor.checkpoint.config.name} finds no boxes that could be followed')
     interrupt = Interrupt()
     with ExitStack() as stack:
         # Until the files are closed: half a video cannot be played.
@@ -337,7 +353,8 @@ def run(options: argparse.Namespace) -> int:
     places = [f'{options.out}/'] if options.out else []
     places += [str(options.video)] if options.video and counts.images else []
     skipped = f'; {counts.problems} file(s) skipped' if counts.problems else ''
-    print(f'{counts.images} image(s), {counts.boxes} box(es) in {" and ".join(places) or "nothing"}{skipped}')
+    found = f', {counts.boxes} box(es)' if 'detections' in predictor.parts else ''
+    print(f'{counts.images} image(s){found} in {" and ".join(places) or "nothing"}{skipped}')
     if interrupt.requested:
         raise KeyboardInterrupt
     return 1 if counts.problems else 0

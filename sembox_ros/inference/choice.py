@@ -33,9 +33,10 @@ from sembox_ros.ops.grids import Grids, create_grids, evaluate_kernels, grid_sha
 ROUNDS = 5
 PATIENCE_S = 2.0  # rounds end early when they have taken this long
 # How far an engine may be from PyTorch in fp32 on one picture: the mean share of a pixel's probability that went to
-# other classes, the largest change of a score (of a box, or of a category in a cell), and how far the masks of the most
-# confident cells are from their likes.
+# other classes, the largest change of a score (of a box, or of a category in a cell), how far the masks of the most
+# confident cells are from their likes, and the mean ratio of depths, as its natural logarithm.
 MAX_PIXEL_SHIFT = 0.01
+MAX_DEPTH_SHIFT = 0.01
 MAX_SCORE_SHIFT = 0.05
 MAX_MASK_SHIFT = 0.05
 MASKS = 20  # cells whose masks are compared
@@ -52,9 +53,11 @@ class Candidate:
         engine: its name.
         precision: what it computed in.
         milliseconds: median of one image on the checkpoint's canvas.
-        pixel_shift: mean share of a pixel's probability that differs from the reference, 0..1.
+        pixel_shift: mean share of a pixel's probability, of its class or of whether it moves, that differs from the
+            reference, 0..1; the larger of the two.
         score_shift: largest difference of a score, 0..1.
         mask_shift: one minus the soft IoU with the reference's masks, mean of the most confident cells, 0..1.
+        depth_shift: mean natural logarithm of the ratio of the larger to the smaller depth.
         problem: why it cannot be taken, or empty.
     """
 
@@ -64,6 +67,7 @@ class Candidate:
     pixel_shift: float = 0.0
     score_shift: float = 0.0
     mask_shift: float = 0.0
+    depth_shift: float = 0.0
     problem: str = ''
 
     def __str__(self) -> str:
@@ -113,7 +117,8 @@ def measure(checkpoint: Checkpoint, *, device: torch.device, precision: str, thr
         if precision in ('auto', known)
     ]
     _logger.info('measuring engines for this network on this machine; this happens once and takes up to a minute')
-    batch, config = probe_batch(checkpoint.input.size_hw), checkpoint.config
+    config = checkpoint.config
+    batch = probe_batch(checkpoint.input.size_hw, config.input_channels)
     grids = None
     if config.instance_channels:
         shapes = grid_shapes(config.instance_grids, config.instance_grid_aspect)
@@ -141,13 +146,14 @@ def measure(checkpoint: Checkpoint, *, device: torch.device, precision: str, thr
     return tuple(sorted(found.values(), key=lambda c: (bool(c.problem), c.milliseconds)))
 
 
-def probe_batch(size_hw: tuple[int, int]) -> Tensor:
-    """One image with large shapes, edges and texture, (1, 3, H, W) normalised float32; always the same."""
+def probe_batch(size_hw: tuple[int, int], channels: int = 3) -> Tensor:
+    """One image with large shapes, edges and texture, (1, channels, H, W) normalised float32; always the same."""
     generator = torch.Generator().manual_seed(0)
     height, width = size_hw
-    batch = torch.zeros(1, 3, height, width)
+    batch = torch.zeros(1, channels, height, width)
     for side, strength in ((4, 1.2), (16, 0.6), (64, 0.3)):
-        noise = torch.randn(1, 3, max(1, height * side // 512), max(1, width * side // 512), generator=generator)
+        size = (max(1, height * side // 512), max(1, width * side // 512))
+        noise = torch.randn(1, channels, *size, generator=generator)
         mode = 'nearest' if side == 16 else 'bicubic'
         batch += strength * F.interpolate(noise, size=size_hw, mode=mode)
     return batch
@@ -165,15 +171,24 @@ def _compare(candidate: Candidate, output: NetworkOutput, reference: NetworkOutp
     both = [(ours, wanted) for ours, wanted in pairs if ours is not None and wanted is not None]
     moved = [(ours.sigmoid() - wanted.sigmoid()).abs().max() for ours, wanted in both]
     scores = float(torch.stack(moved).max()) if moved else 0.0
-    pixels = 0.0
+    pixels = depth = 0.0
     if output.semantic_logits is not None and reference.semantic_logits is not None:
         difference = output.semantic_logits.softmax(dim=1) - reference.semantic_logits.softmax(dim=1)
         pixels = float(difference.abs().sum(dim=1).mean() / 2)
+    if output.motion_logits is not None and reference.motion_logits is not None:
+        moves = float((output.motion_logits.sigmoid() - reference.motion_logits.sigmoid()).abs().mean())
+        pixels = moves if not moves <= pixels else pixels
+    if output.log_depth is not None and reference.log_depth is not None:
+        depth = float((output.log_depth - reference.log_depth).abs().mean())
     masks = 0.0 if grids is None else _mask_shift(output, reference, grids)
+    limits = (MAX_PIXEL_SHIFT, MAX_SCORE_SHIFT, MAX_MASK_SHIFT, MAX_DEPTH_SHIFT)
     # Not so where one is no number.
-    near = pixels <= MAX_PIXEL_SHIFT and scores <= MAX_SCORE_SHIFT and masks <= MAX_MASK_SHIFT
-    problem = '' if near else f'is inaccurate here (pixels {pixels:.3f}, scores {scores:.3f}, masks {masks:.3f})'
-    return dataclasses.replace(candidate, pixel_shift=pixels, score_shift=scores, mask_shift=masks, problem=problem)
+    near = all(shift <= limit for shift, limit in zip((pixels, scores, masks, depth), limits, strict=True))
+    shifts = f'pixels {pixels:.3f}, scores {scores:.3f}, masks {masks:.3f}, depth {depth:.3f}'
+    return dataclasses.replace(
+        candidate, pixel_shift=pixels, score_shift=scores, mask_shift=masks, depth_shift=depth,
+        problem='' if near else f'is inaccurate here ({shifts})',
+    )  # fmt: skip
 
 
 def _mask_shift(output: NetworkOutput, reference: NetworkOutput, grids: Grids) -> float:

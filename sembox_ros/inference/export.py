@@ -86,7 +86,7 @@ class ExportedNetwork(nn.Module):
         """Run it.
 
         Args:
-            images: (B, 3, H, W) float32 normalised; with preprocessing (B, H, W, 3) uint8 rgb.
+            images: (B, C, H, W) float32 normalised inputs; with preprocessing (B, H, W, 3) uint8 rgb.
 
         Returns:
             The tensors of `NetworkOutput` that there are, float32; with argmax (B, H, W) uint8 class ids at the size
@@ -132,13 +132,16 @@ def check_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportOption
     """
     if checkpoint.graph is not None:
         raise ConfigError(f'checkpoint: {checkpoint.graph.name} is an export already; export the .safetensors file')
-    if options.argmax and not checkpoint.config.semantic_classes:
-        raise ConfigError(f'--argmax: {checkpoint.config.name} only detects, it has no semantic output')
+    config = checkpoint.config
+    if options.argmax and not config.semantic_classes:
+        raise ConfigError(f'--argmax: {config.name} has no semantic output')
+    if options.preprocessing and config.inputs != ('image',):
+        raise ConfigError(f'--preprocessing: takes images alone, but {config.name} takes {" and ".join(config.inputs)}')
     canvas_hw = getattr(checkpoint.model, 'canvas_hw', None)
     if canvas_hw is None:
         return options
     if options.size_hw not in (None, canvas_hw):
-        raise ConfigError(f'--size: {checkpoint.config.name} has one size, {canvas_hw[0]}x{canvas_hw[1]}; leave it out')
+        raise ConfigError(f'--size: {config.name} has one size, {canvas_hw[0]}x{canvas_hw[1]}; leave it out')
     return dataclasses.replace(options, size_hw=canvas_hw)
 
 
@@ -162,7 +165,7 @@ def make_onnx(checkpoint: Checkpoint, options: ExportOptions) -> Any:
             shapes[axis] = SIZE_DIVISOR * torch.export.Dim(f'{name}_{SIZE_DIVISOR}', min=1, max=MAX_SIDE)
     with quiet():
         program = torch.onnx.export(
-            ExportedNetwork(checkpoint, options).eval(), (example_images(options),), dynamo=True,
+            ExportedNetwork(checkpoint, options).eval(), (example_images(checkpoint, options),), dynamo=True,
             dynamic_shapes=(shapes or None,), input_names=[INPUT_NAME], output_names=output_names(checkpoint, options),
             opset_version=OPSET, verbose=False,
         )  # fmt: skip
@@ -173,13 +176,13 @@ def make_onnx(checkpoint: Checkpoint, options: ExportOptions) -> Any:
     return model
 
 
-def example_images(options: ExportOptions) -> Tensor:
+def example_images(checkpoint: Checkpoint, options: ExportOptions) -> Tensor:
     """Zeros of a shape and type that the file takes."""
     height, width = options.size_hw or EXAMPLE_HW
     count = options.batch or 2
     if options.preprocessing:
         return torch.zeros(count, height, width, 3, dtype=torch.uint8)
-    return torch.zeros(count, 3, height, width)
+    return torch.zeros(count, checkpoint.config.input_channels, height, width)
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, options: ExportOptions | None = None) -> None:
@@ -217,7 +220,7 @@ def save_torchscript(checkpoint: Checkpoint, path: Path, options: ExportOptions)
     options = check_export(checkpoint, options)
     with quiet(), torch.no_grad():
         traced = torch.jit.trace(
-            ExportedNetwork(checkpoint, options).eval(), (example_images(options),), check_trace=False
+            ExportedNetwork(checkpoint, options).eval(), (example_images(checkpoint, options),), check_trace=False
         )
         description = json.dumps(describe_export(checkpoint, options))
         torch.jit.save(traced, str(path), _extra_files={TORCHSCRIPT_ENTRY: description})

@@ -32,7 +32,7 @@ def network_key(checkpoint: Checkpoint) -> str:
     if checkpoint.graph is not None:
         return hashlib.sha256(checkpoint.graph.read_bytes()).hexdigest()
     digest = hashlib.sha256(f'{checkpoint.config} {digest_tensors(checkpoint.model.state_dict())}'.encode())
-    for file in (*sorted(Path(models.__file__).parent.glob('*.py')), Path(export.__file__)):
+    for file in (*sorted(Path(models.__file__).parent.rglob('*.py')), Path(export.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

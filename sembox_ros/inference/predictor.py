@@ -9,22 +9,24 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sembox_ros.config import DetectionConfig
-from sembox_ros.errors import ConfigError
+from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.choice import Candidate, choose_engine
 from sembox_ros.inference.engines import create_engine
+from sembox_ros.inference.flow import measure_flow
 from sembox_ros.inference.graphs import EXPORTED, load_exported
 from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
-from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
+from sembox_ros.models.sembox import MAPS, NetworkOutput, semantic_sizes
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
-from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene
-from sembox_ros.types import Scene
+from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene, parts_of
+from sembox_ros.types import Scene, check_array
 
 OUTPUTS = PARTS
 STAGES = ('preprocess', 'network', 'postprocess')
@@ -50,6 +52,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+class _View(NamedTuple):
+    """An image, where it goes, and what is known of how it came about: the one before it, or the flow."""
+
+    image: np.ndarray
+    placement: Placement
+    previous: np.ndarray | None
+    flow: np.ndarray | None
+
+    def find_flow(self) -> np.ndarray:
+        """(h, w, 2) float32 in pixels of its own size."""
+        if self.flow is not None:
+            return self.flow
+        return measure_flow(self.image, self.previous, self.placement.scaled_hw)
+
+
 class Predictor:
     """Runs one checkpoint on one device.
 
@@ -64,6 +81,8 @@ class Predictor:
     Attributes:
         checkpoint: what was given.
         labels: its label sets.
+        parts: what this network gives, of `OUTPUTS`.
+        takes_flow: whether the network sees what moved since the camera's image before.
         device: what the network was asked to run on.
         engine: what runs it.
         measured: what `engine='auto'` chose from, fastest first; empty for an engine that was named.
@@ -83,6 +102,8 @@ class Predictor:
     ) -> None:
         self.checkpoint = checkpoint
         self.labels = checkpoint.labels
+        self.parts = parts_of(checkpoint.config, checkpoint.labels)
+        self.takes_flow = 'flow' in checkpoint.config.inputs
         self.device = choose_device(device)
         if threads < 0:
             raise ConfigError(f'threads: expected 0 (all cores) or more, got {threads}')
@@ -127,6 +148,8 @@ class Predictor:
         self,
         images: Sequence[np.ndarray],
         *,
+        previous: Sequence[np.ndarray | None] | None = None,
+        flows: Sequence[np.ndarray] | None = None,
         detection: DetectionConfig | None = None,
         outputs: Iterable[str] = OUTPUTS,
         min_instance_score: float = 0.0,
@@ -137,10 +160,13 @@ class Predictor:
 
         Args:
             images: (H, W, 3) uint8 rgb each, any size from one pixel up, sizes may differ.
+            previous: for networks that take flow, the image before each of them from the same camera, from which flow
+                is measured; where there is none, or one of another size, nothing moved. Other networks pass it over.
+            flows: in place of `previous`, flow that is known: (H, W, 2) float32 dx, dy for each image, in its pixels,
+                from where a point is to where it was.
             detection: thresholds; defaults apply when None.
             outputs: what is wanted, of `OUTPUTS`; the rest is None in the scenes, as is what the network does not
-                give: no masks without semantic classes, no instances where no box's class is one of the mask's. With
-                panoptic come segments.
+                give: see `parts`. With panoptic come segments.
             min_instance_score: detections below it get no pixels, as if they were not there: AP wants boxes of lower
                 scores than a panoptic scene should have.
 
@@ -148,7 +174,8 @@ class Predictor:
             One scene per image, in order, at the size of its image. `timings_ms` holds the stages of the batch.
 
         Raises:
-            InputError: an image is not a non-empty (H, W, 3) uint8 array.
+            InputError: an image, or the one before it, is not a non-empty (H, W, 3) uint8 array, or a flow has not the
+                shape and type that it should have.
             ConfigError: an unknown output name, or `detection.fusion` needs what the network does not have.
         """
         wanted = frozenset(outputs)
@@ -156,29 +183,45 @@ class Predictor:
             raise ConfigError(f'outputs: expected some of {sorted(OUTPUTS)}, got {sorted(wanted)}')
         detection = detection or DetectionConfig()
         self.choose_fusion(detection)  # fail before the network runs
-        for image in images:
-            check_image(image)
-        config = self.checkpoint.input
-        placements = [place_image((i.shape[0], i.shape[1]), config.size_hw, config.resize) for i in images]
+        views = self._view(images, previous, flows)
         groups: dict[tuple[int, int], list[int]] = {}
-        for index, placement in enumerate(placements):
-            groups.setdefault(placement.canvas_hw, []).append(index)
+        for index, view in enumerate(views):
+            groups.setdefault(view.placement.canvas_hw, []).append(index)
         decode = partial(decode_scene, detection=detection, wanted=wanted, min_instance_score=min_instance_score)
         scenes: dict[int, Scene] = {}
         for members in groups.values():
-            batch = self._predict_batch([images[i] for i in members], [placements[i] for i in members], decode)
+            batch = self._predict_batch([views[i] for i in members], decode)
             scenes.update(zip(members, batch, strict=True))
         return [scenes[i] for i in range(len(images))]
 
-    @torch.inference_mode()
-    def _predict_batch(
+    def _view(
         self,
         images: Sequence[np.ndarray],
-        placements: Sequence[Placement],
-        decode: DecodeScene,
-    ) -> list[Scene]:
+        previous: Sequence[np.ndarray | None] | None,
+        flows: Sequence[np.ndarray] | None,
+    ) -> list[_View]:
+        """What `predict` is given, checked."""
+        for name, given in (('previous', previous), ('flows', flows)):
+            if given is not None and len(given) != len(images):
+                raise InputError(f'{name}: expected one for each of {len(images)} image(s), got {len(given)}')
+        nothing = [None] * len(images)
+        config, views = self.checkpoint.input, []
+        for image, before, flow in zip(images, previous or nothing, flows or nothing, strict=True):
+            check_image(image)
+            if before is not None:
+                check_image(before)
+            if flow is not None:
+                check_array('flows', flow, (*image.shape[:2], 2), np.float32)
+            placement = place_image((image.shape[0], image.shape[1]), config.size_hw, config.resize)
+            views.append(_View(image, placement, before, flow))
+        return views
+
+    @torch.inference_mode()
+    def _predict_batch(self, views: Sequence[_View], decode: DecodeScene) -> list[Scene]:
+        placements = [view.placement for view in views]
         marks = [self._clock()]
-        batch = self._preprocess(images, placements)
+        flows = [view.find_flow() for view in views] if self.takes_flow else None
+        batch = self._preprocess([view.image for view in views], placements, flows)
         marks.append(self._clock())
         raw = self.engine(batch)
         marks.append(self._clock())
@@ -218,12 +261,12 @@ class Predictor:
         if canvas_hw not in self._decodings:
             if len(self._decodings) >= 8:  # a stream of ever-changing sizes must not grow memory
                 self._decodings.clear()
-            logits = raw.semantic_logits
+            maps = [tensor for name in MAPS if (tensor := getattr(raw, name)) is not None]
             self._decodings[canvas_hw] = Decoding.of_canvas(
                 canvas_hw,
                 model=self.checkpoint.config,
                 labels=self.labels,
-                semantic_sizes=() if logits is None else semantic_sizes(self.checkpoint.model, logits),
+                semantic_sizes=semantic_sizes(self.checkpoint.model, maps[0]) if maps else (),
                 semantic_extent=self.checkpoint.input.semantic_extent,
                 device=self.engine.device,
             )

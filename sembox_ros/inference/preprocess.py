@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sembox_ros.config import InputConfig
 from sembox_ros.errors import InputError
+from sembox_ros.ops.flow import normalise_flow, resize_flow
 from sembox_ros.ops.placement import Placement
 
 
@@ -50,15 +51,18 @@ class Preprocessor:
         self._table = table[:, None].contiguous().numpy()  # (256, 1, 3)
         self._canvas = torch.zeros(0)
 
-    def __call__(self, images: Sequence[np.ndarray], placements: Sequence[Placement]) -> Tensor:
+    def __call__(
+        self, images: Sequence[np.ndarray], placements: Sequence[Placement], flows: Sequence[np.ndarray] | None = None
+    ) -> Tensor:
         """Make the network's input of images that share one canvas size.
 
         Args:
             images: (H, W, 3) uint8 rgb each, sizes may differ.
             placements: of each image, with one common `canvas_hw`.
+            flows: of each image, (h, w, 2) float32 in pixels of its own size, any; for networks that see it.
 
         Returns:
-            (B, 3, canvas height, canvas width), channels-last in memory.
+            (B, 3, canvas height, canvas width), channels-last in memory; with flow (B, 5, ...).
         """
         shape = (len(images), *placements[0].canvas_hw, 3)
         if self._canvas.shape != shape:
@@ -69,7 +73,18 @@ class Preprocessor:
             canvas[height:] = 0  # where an image of another shape was before
             canvas[:height, width:] = 0
             fill(canvas[:height, :width], image)
-        return self._canvas.permute(0, 3, 1, 2)
+        canvases = self._canvas.permute(0, 3, 1, 2)
+        if flows is None:
+            return canvases
+        fields = [self._place_flow(flow, placement) for flow, placement in zip(flows, placements, strict=True)]
+        return torch.cat((canvases, torch.stack(fields)), dim=1).to(memory_format=torch.channels_last)
+
+    def _place_flow(self, flow: np.ndarray, placement: Placement) -> Tensor:
+        """(h, w, 2) to (2, canvas height, canvas width) as the network takes it; none in the padding."""
+        field = torch.from_numpy(np.ascontiguousarray(flow)).to(self._device).permute(2, 0, 1)
+        field = normalise_flow(resize_flow(field, placement.scaled_hw), self._config.size_hw[0])
+        height, width = (canvas - s for canvas, s in zip(placement.canvas_hw, placement.scaled_hw, strict=True))
+        return F.pad(field, (0, width, 0, height)).to(self._dtype)
 
     def _fill_here(self, canvas: Tensor, image: np.ndarray) -> None:
         """Scale and normalise into `canvas` (h, w, 3) in the CPU's memory."""

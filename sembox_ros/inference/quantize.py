@@ -24,7 +24,7 @@ def quantize(model: Any, batches: Iterable[np.ndarray]) -> Any:
 
     Args:
         model: from `export.make_onnx`.
-        batches: (B, 3, H, W) float32 normalised pictures of the kind that the network will see; their extremes become
+        batches: (B, C, H, W) float32 normalised inputs of the kind that the network will see; their extremes become
             the ranges of the activations.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sembox_ros.config import INPUT_CHANNELS
 from sembox_ros.errors import CheckpointError, ConfigError
 from sembox_ros.inference.choice import probe_batch
 from sembox_ros.inference.export import INPUT_NAME, ExportOptions, exported_input, output_names
@@ -37,7 +38,7 @@ class Difference:
         runtime: what ran the file.
         shape: of the images that it was given.
         output: its name in the file.
-        value: the difference, in logits or box offsets.
+        value: the difference, in logits, box offsets or logarithms of depths.
         tolerance: what it may be.
     """
 
@@ -122,6 +123,9 @@ def _example(
     placement = place_image(size_hw, size_hw, 'stretch')
     preprocess = Preprocessor(config, device=torch.device('cpu'), dtype=torch.float32)
     batch = preprocess(pictures, [placement] * len(pictures))
+    if 'flow' in checkpoint.config.inputs:
+        flow = probe_batch(size_hw, INPUT_CHANNELS['flow']).expand(len(pictures), -1, -1, -1)
+        batch = torch.cat((batch, flow), dim=1)
     with torch.inference_mode():
         output: NetworkOutput = network(batch)
         if options.argmax:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sembox_ros.config import INPUT_CHANNELS, ModelConfig
+from sembox_ros.config import ModelConfig
 from sembox_ros.models.folding import fold
 from sembox_ros.models.zoo import create_model
 
@@ -45,7 +45,7 @@ def profile_model(config: ModelConfig, size_hw: tuple[int, int], *, folded: bool
     """
     with torch.device('meta'):
         model = create_model(config)
-    channels = sum(INPUT_CHANNELS[name] for name in config.inputs)
+    channels = config.input_channels
     return profile_network(fold(model.eval()) if folded else model, size_hw, channels=channels)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from sembox_ros.config import INPUT_CHANNELS, ModelConfig
-from sembox_ros.errors import ConfigError
 from sembox_ros.models.decoders import create_decoder
 from sembox_ros.models.decoders.base import Decoder, initialise
 from sembox_ros.models.decoders.lite import LiteConv
@@ -100,10 +99,8 @@ def create_segmentation(config: ModelConfig) -> SegmentationNet:
     """Build the network that `config` describes, with randomly initialised weights.
 
     Raises:
-        ConfigError: encoder or decoder are unknown or do not go together, or there are no classes for its masks.
+        ConfigError: encoder or decoder are unknown or do not go together.
     """
-    if 'semantic' in config.tasks and not config.semantic_classes:
-        raise ConfigError(f'semantic_classes: expected at least 1 for the masks of {config.name}, got 0')
     channels = tuple(INPUT_CHANNELS[name] for name in config.inputs)
     main, *others = (create_encoder(config.encoder, count) for count in channels)
     decoders = {}

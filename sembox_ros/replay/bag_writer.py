@@ -174,7 +174,10 @@ class SceneBagWriter:
         encoder = self._bag.encoder
         if camera not in self._cameras:
             stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
-            self._bag.write_labels(camera, stamp_ns, received_ns, self._label_sets)
+            # Those of what this network finds: one that has decoders for masks alone knows no boxes.
+            given = [row for row, part in zip(self._label_sets, (scene.semantic, scene.detections), strict=True)
+                     if part is not None]
+            self._bag.write_labels(camera, stamp_ns, received_ns, given)
             self._cameras.add(camera)
         header = encoder.copy_header(header)
         pictures: tuple[tuple[str, Any, np.ndarray | None], ...] = (
@@ -184,6 +187,8 @@ class SceneBagWriter:
             ('panoptic/instances', '16UC1', scene.instances),
             ('panoptic/color', 'rgb8', panoptic_color),
             ('overlay', 'rgb8', overlay),
+            ('depth', '32FC1', scene.depth),
+            ('motion/mask', 'mono8', None if scene.motion is None else scene.motion.view(np.uint8) * np.uint8(255)),
         )
         for topic, encoding, picture in pictures:
             if picture is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sembox_ros.decoding import MAX_PIXELS, decode_image
 from sembox_ros.errors import InputError
+from sembox_ros.inference.flow import LastImages
 from sembox_ros.replay.bags import BagMessage, BagReader
 from sembox_ros.replay.truth import BagTruth
 
@@ -33,6 +34,7 @@ class Frame:
         image: (H, W, 3) uint8 rgb, None for one that cannot be used.
         problem: why it cannot be used; empty for a good one.
         timings_ms: what reading and decoding it took.
+        previous: the image before it from the same camera, if it is to be known and is not too old.
     """
 
     index: int
@@ -43,6 +45,7 @@ class Frame:
     image: np.ndarray | None
     problem: str
     timings_ms: Mapping[str, float]
+    previous: np.ndarray | None = None
 
 
 class FrameReader:
@@ -53,6 +56,7 @@ class FrameReader:
         cameras: image topic -> name of its camera.
         truth: takes the messages of its topics; None if the bag has none that matter.
         first: frames below this index are passed over without being decoded: they are done already.
+        with_previous: give frames the image before them.
         max_pixels: larger images are refused before they are decoded.
 
     Attributes:
@@ -69,6 +73,7 @@ class FrameReader:
         *,
         truth: BagTruth | None = None,
         first: int = 0,
+        with_previous: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._cameras, self._truth, self._first, self._max_pixels = dict(cameras), truth, first, max_pixels
@@ -76,6 +81,8 @@ class FrameReader:
         self._bag = BagReader(path, topics)
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(AHEAD)
         self._stopping = threading.Event()
+        self._last_images = LastImages() if with_previous else None
+        self._passed_over: dict[str, BagMessage] = {}  # camera -> its last one
         self.lost = 0
         self._thread = threading.Thread(target=self._read, name='replay-read', daemon=True)
 
@@ -116,6 +123,8 @@ class FrameReader:
                 else:
                     if index >= self._first:
                         self._put(self._decode(index, entry, read_ms))
+                    elif self._last_images is not None:
+                        self._passed_over[self._cameras[entry.topic]] = entry
                     index += 1
                 begun = time.perf_counter()
             self.lost = self._bag.lost
@@ -133,13 +142,23 @@ class FrameReader:
 
     def _decode(self, index: int, entry: BagMessage, read_ms: float) -> Frame:
         start = time.perf_counter()
-        image, problem = None, entry.error
-        if not problem:
-            try:
-                image = decode_image(entry.message, max_pixels=self._max_pixels)
-            except InputError as error:
-                problem = str(error)
+        image, problem = self._decode_image(entry)
         timings_ms = {'read': read_ms, 'decode': (time.perf_counter() - start) * 1e3}
         camera, stamp_ns = self._cameras[entry.topic], entry.stamp_ns or 0
+        previous = None
+        if self._last_images is not None:
+            if camera in self._passed_over:
+                passed = self._passed_over.pop(camera)
+                self._last_images.replace(camera, passed.stamp_ns or 0, self._decode_image(passed)[0])
+            previous = self._last_images.replace(camera, stamp_ns, image)
         header = getattr(entry.message, 'header', None)
-        return Frame(index, camera, entry.received_ns, stamp_ns, header, image, problem, timings_ms)
+        return Frame(index, camera, entry.received_ns, stamp_ns, header, image, problem, timings_ms, previous)
+
+    def _decode_image(self, entry: BagMessage) -> tuple[np.ndarray | None, str]:
+        """The image of a message, or why there is none."""
+        if entry.error:
+            return None, entry.error
+        try:
+            return decode_image(entry.message, max_pixels=self._max_pixels), ''
+        except InputError as error:
+            return None, str(error)

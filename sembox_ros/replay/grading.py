@@ -21,7 +21,7 @@ from sembox_ros.labels import SceneLabels
 from sembox_ros.panoptic import MIN_STUFF_SHARE, compose_panoptic
 from sembox_ros.replay.parts import FrameRecord
 from sembox_ros.replay.truth import Truth, TruthSource
-from sembox_ros.types import Detections, Scene
+from sembox_ros.types import Scene
 
 BINS = 120  # of the timeline, at most
 LEAST_BIN_S = 0.5
@@ -44,7 +44,7 @@ class FrameRow:
         answered_ns: when its answer was recorded in the outputs; offline the same.
         problem: why there is no answer; empty if there is one.
         total_ms: what it took, of all stages together.
-        boxes: number of boxes that were published.
+        boxes: number of boxes that were published; NaN from a network that finds none.
         miou: of its mask, 0..1.
         pq: of its panoptic scene, 0..1.
         mask_agreement: share of the pixels that have the class of the frame before, 0..1.
@@ -57,7 +57,7 @@ class FrameRow:
     answered_ns: int
     problem: str
     total_ms: float = math.nan
-    boxes: int = 0
+    boxes: float = math.nan
     miou: float = math.nan
     pq: float = math.nan
     mask_agreement: float = math.nan
@@ -99,6 +99,7 @@ class ReplayGrader:
         self._stages: dict[str, list[float]] = {}
         self._digest = hashlib.sha256()
         self._unmatched = 0
+        self._finds_boxes = False
 
     def add(self, record: FrameRecord, scene: Scene | None) -> None:
         """Count one frame; `scene` is None for one that was skipped."""
@@ -107,8 +108,8 @@ class ReplayGrader:
                 FrameRow(record.index, record.camera, record.stamp_ns, record.received_ns, 0, record.problem)
             )
             return
-        assert scene.detections is not None
-        self._hash(record, scene, scene.detections)
+        self._finds_boxes |= scene.detections is not None
+        self._hash(record, scene)
         for stage, value in record.timings_ms.items():
             self._stages.setdefault(stage, []).append(value)
         agreement = self._stability.update(record.camera, record.received_ns * 1e-9, scene)
@@ -116,7 +117,7 @@ class ReplayGrader:
             self._stability.add_confidence(np.array(record.confidence, np.int64))
         if scene.semantic is not None:
             self._count_pixels(record, scene.semantic)
-        miou, pq = self._compare(record, scene, scene.detections)
+        miou, pq = self._compare(record, scene)
         self.rows.append(
             FrameRow(
                 record.index,
@@ -126,7 +127,7 @@ class ReplayGrader:
                 record.answered_ns or record.received_ns,
                 '',
                 total_ms=sum(record.timings_ms.values()) if record.timings_ms else math.nan,
-                boxes=int((scene.detections.scores >= self._threshold).sum()),
+                boxes=math.nan if scene.detections is None else len(scene.detections.above(self._threshold)),
                 miou=miou,
                 pq=pq,
                 mask_agreement=math.nan if agreement is None else agreement,
@@ -143,7 +144,9 @@ class ReplayGrader:
             return None
         semantic, boxes, panoptic = self.grade.compute()
         notes = list(self.grade.notes)
-        if self.grade.has_panoptic and panoptic is None:
+        if not self._finds_boxes:
+            notes.append('no AP and no PQ: the network finds no boxes')
+        elif self.grade.has_panoptic and panoptic is None:
             notes.append('no PQ: no image of instances in the ground truth')
         if self._unmatched:
             notes.append(f'{self._unmatched} frames without ground truth of their stamp are not graded')
@@ -217,7 +220,7 @@ class ReplayGrader:
             'miou': [_mean([row.miou for row in rows]) for rows in bins],
             'pq': [_mean([row.pq for row in rows]) for rows in bins],
             'mask_agreement': [_mean([row.mask_agreement for row in rows]) for rows in bins],
-            'boxes': [_mean([float(row.boxes) for row in rows if not row.problem]) for rows in bins],
+            'boxes': [_mean([row.boxes for row in rows if not row.problem]) for rows in bins],
             'class_share': self._class_shares(len(bins)),
         }
 
@@ -236,14 +239,16 @@ class ReplayGrader:
                 chosen.append((row, measure, getattr(row, name)))
         return chosen
 
-    def _hash(self, record: FrameRecord, scene: Scene, detections: Detections) -> None:
+    def _hash(self, record: FrameRecord, scene: Scene) -> None:
         self._digest.update(f'{record.camera}\n{record.stamp_ns}\n{record.received_ns}\n{scene.size_hw}\n'.encode())
-        boxes = (detections.boxes_xyxy, detections.class_ids, detections.scores, detections.ids)
-        for array in (scene.semantic, *boxes, scene.instances):
+        arrays, found = [scene.semantic, scene.instances], scene.detections
+        if found is not None:
+            arrays[1:1] = [found.boxes_xyxy, found.class_ids, found.scores, found.ids]
+        for array in arrays:
             if array is not None:
                 self._digest.update(np.ascontiguousarray(array).data)
 
-    def _compare(self, record: FrameRecord, scene: Scene, detections: Detections) -> tuple[float, float]:
+    def _compare(self, record: FrameRecord, scene: Scene) -> tuple[float, float]:
         """Grade one frame; returns its mIoU and its PQ, NaN for what it does not have."""
         miou = pq = math.nan
         if self.truth is None or self.grade is None:
@@ -253,7 +258,7 @@ class ReplayGrader:
             self._unmatched += 1
             return miou, pq
         try:
-            miou = add_to_grade(self.grade, record, scene.semantic, detections, truth)
+            miou = add_to_grade(self.grade, record, scene, truth)
             pred, known = compose_scene(scene, self.labels), truth.compose_panoptic(self.truth.labels)
             if pred is not None and known is not None:
                 pq = self.grade.add_panoptic(pred, *known)
@@ -287,25 +292,25 @@ class ReplayGrader:
         }
 
 
-def add_to_grade(
-    grade: SceneGrade, record: FrameRecord, semantic: np.ndarray | None, detections: Detections, truth: Truth
-) -> float:
+def add_to_grade(grade: SceneGrade, record: FrameRecord, scene: Scene, truth: Truth) -> float:
     """Count one frame, in what both sides know about it; returns the mIoU of its mask, NaN without one.
 
     Raises:
         InputError: the truth does not fit the frame.
     """
-    if truth.boxes_xyxy is not None and truth.class_ids is not None and truth.is_crowd is not None:
+    found = scene.detections
+    boxes, class_ids, is_crowd = truth.boxes_xyxy, truth.class_ids, truth.is_crowd
+    if found is not None and boxes is not None and class_ids is not None and is_crowd is not None:
         grade.add_boxes(
             f'{record.index:09d}',
-            detections,
-            gt_boxes_xyxy=truth.boxes_xyxy,
-            gt_class_ids=truth.class_ids,
-            gt_is_crowd=truth.is_crowd,
+            found,
+            gt_boxes_xyxy=boxes,
+            gt_class_ids=class_ids,
+            gt_is_crowd=is_crowd,
         )
-    if truth.semantic is None or semantic is None:
+    if truth.semantic is None or scene.semantic is None:
         return math.nan
-    return grade.add_mask(semantic, truth.semantic)
+    return grade.add_mask(scene.semantic, truth.semantic)
 
 
 def compose_scene(scene: Scene, labels: SceneLabels) -> np.ndarray | None:

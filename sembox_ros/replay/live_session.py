@@ -24,13 +24,21 @@ from sembox_ros.replay.live_numbers import online_section
 from sembox_ros.replay.parts import BAG, INSTANCES_TOPIC, MASK_TOPIC, FrameRecord, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.scene_messages import read_detections, view_image
-from sembox_ros.replay.session import ReplayOptions, findings, head, speed, write_tables
+from sembox_ros.replay.session import ReplayOptions, check_save, findings, head, speed, write_tables
 from sembox_ros.replay.source import Input, find_truth
 from sembox_ros.replay.truth import BagTruth, TruthSource
 from sembox_ros.types import Detections, Scene
 
-RECORDED = (MASK_TOPIC, 'detections', 'segmentation/label_info', 'detections/label_info')
-PICTURES = {'color': ('segmentation/color', 'panoptic/color'), 'overlay': ('overlay',)}
+# What is graded: part of a scene -> topics.
+GRADED = {
+    'semantic': (MASK_TOPIC, 'segmentation/label_info'),
+    'detections': ('detections', 'detections/label_info'),
+    'instances': (INSTANCES_TOPIC,),
+}
+SAVED = {
+    'color': ('segmentation/color', 'panoptic/color'), 'overlay': ('overlay',), 'depth': ('depth',),
+    'motion': ('motion/mask',),
+}  # fmt: skip
 NO_ANSWER = 'no answer: dropped, stale or failed'
 HALF_WAITING = 64  # answers of which not all messages have come; more means that the others never will
 
@@ -52,7 +60,7 @@ def replay_bag_online(
         source: the bag.
         out: folder of the results.
         predictor: what the node will choose too; says in the report what ran.
-        options: how; of the outputs, color and overlay cost the node time and are recorded only if wanted.
+        options: how; of the outputs, those that cost the node time are recorded only if wanted.
         truth: what is known of the images; None: what the bag itself says.
         rate: 2.0 plays twice as fast as it was recorded.
         domain_id: ROS domain; None takes one at random.
@@ -63,21 +71,26 @@ def replay_bag_online(
 
     Raises:
         ConfigError: an output that online replays do not have, `out` holds something, or the network lacks what the
-            fusion needs.
+            fusion or an output needs, or gives nothing that is graded.
         SemboxError: the node or one of its helpers failed.
         KeyboardInterrupt: after the report of what was seen so far has been written.
     """
-    unknown = [name for name in options.save if name not in PICTURES]
+    unknown = [name for name in options.save if name not in SAVED]
     if unknown:
-        raise ConfigError(f'--save: an online replay records {" and ".join(PICTURES)} only, not {", ".join(unknown)}')
+        raise ConfigError(f'--save: an online replay records {", ".join(SAVED)} only, not {", ".join(unknown)}')
+    check_save(options.save, predictor)
+    if predictor.parts.isdisjoint(GRADED):
+        name = predictor.checkpoint.config.name
+        raise ConfigError(f'checkpoint: an online replay needs masks or boxes, {name} gives neither; replay it offline')
     if (out / BAG).exists() and not options.overwrite:
         raise ConfigError(f'--out: {out} holds a replay; --overwrite replaces it, or name another folder')
     predictor.choose_fusion(options.detection)  # fails before there is a folder
     identity = {'mode': 'online', 'bag': source.describe(), 'created_ns': time.time_ns()}
     folder = ReplayFolder(out, identity, overwrite=options.overwrite)
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
-    names = [*RECORDED, INSTANCES_TOPIC, *(topic for name in options.save for topic in PICTURES[name])]
-    if not predictor.labels.has_instances:
+    names = [topic for part, topics in GRADED.items() if part in predictor.parts for topic in topics]
+    names += [topic for name in options.save for topic in SAVED[name]]
+    if 'instances' not in predictor.parts:
         names = [name for name in names if not name.startswith('panoptic/')]
     run = run_live(
         source.path,
@@ -129,7 +142,7 @@ def _grade(
         start_ns=source.start_ns,
         duration_s=source.duration_s,
     )
-    for record, scene in read_answers(run, predictor.labels):
+    for record, scene in read_answers(run, predictor.labels, predictor.parts):
         grader.add(record, scene)
     report = {
         **head(
@@ -165,13 +178,20 @@ def playing_seconds(run: LiveRun) -> float:
     return (max(times_ns) - run.frames[0].played_ns) * 1e-9 if times_ns else 0.0
 
 
-def read_answers(run: LiveRun, labels: SceneLabels) -> Iterator[tuple[FrameRecord, Scene | None]]:
+def read_answers(
+    run: LiveRun, labels: SceneLabels, parts: frozenset[str]
+) -> Iterator[tuple[FrameRecord, Scene | None]]:
     """The frames of a live run in the order of playing, each with what the node published about it.
+
+    Args:
+        run: as it was recorded.
+        labels: those of the network.
+        parts: of a scene, that the network gives; an answer is there once all of them that are graded have come.
 
     Raises:
         DatasetError: the recorded bag cannot be read.
     """
-    scenes = _read_scenes(run.recorded, {frame.camera for frame in run.frames}, labels)
+    scenes = _read_scenes(run.recorded, {frame.camera for frame in run.frames}, labels, parts)
     waiting: dict[tuple[str, int], Scene] = {}
     for index, frame in enumerate(run.frames):
         stamp_ns = frame.stamp_ns or 0
@@ -185,7 +205,7 @@ def read_answers(run: LiveRun, labels: SceneLabels) -> Iterator[tuple[FrameRecor
             if len(waiting) > HALF_WAITING:
                 waiting.pop(next(iter(waiting)))
         scene = waiting.pop(key, None)
-        if scene is None or scene.detections is None:
+        if scene is None:
             yield dataclasses.replace(record, problem='only a part of the answer came'), None
             continue
         yield dataclasses.replace(
@@ -197,12 +217,10 @@ def read_answers(run: LiveRun, labels: SceneLabels) -> Iterator[tuple[FrameRecor
 
 
 def _read_scenes(
-    recorded: Path, cameras: set[str], labels: SceneLabels
+    recorded: Path, cameras: set[str], labels: SceneLabels, wanted: frozenset[str]
 ) -> Iterator[tuple[tuple[str, int], Scene]]:
     """(camera, stamp) and scene, once all messages of an answer have come; damaged messages are passed over."""
-    names = ['detections']
-    names += [MASK_TOPIC] if labels.semantic is not None else []
-    names += [INSTANCES_TOPIC] if labels.has_instances else []
+    names = [topic for part, (topic, *_) in GRADED.items() if part in wanted]
     topics = {topic_of(camera, name): (camera, name) for camera in cameras for name in names}
     parts: dict[tuple[str, int], dict[str, Any]] = {}
     with BagReader(recorded, topics) as reader:
@@ -219,13 +237,13 @@ def _read_scenes(
                     known[name] = view_image(entry.message)
                 if len(known) == len(names):
                     del parts[key]
-                    yield key, _scene(known['detections'], known.get(MASK_TOPIC), known.get(INSTANCES_TOPIC))
+                    yield key, _scene(known.get('detections'), known.get(MASK_TOPIC), known.get(INSTANCES_TOPIC))
                 elif len(parts) > HALF_WAITING:
                     del parts[next(iter(parts))]
             except (InputError, DatasetError):
                 continue
 
 
-def _scene(detections: Detections, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
+def _scene(detections: Detections | None, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
     size_hw = (0, 0) if semantic is None else (semantic.shape[0], semantic.shape[1])
     return Scene(size_hw, semantic=semantic, detections=detections, instances=instances)

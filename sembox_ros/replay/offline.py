@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import InputError
 from sembox_ros.evaluation.stability import count_confidence
@@ -120,7 +118,6 @@ class Writer:
 
     def _write_frame(self, frame: Frame, scene: Scene, share: int, record_confidence: bool) -> None:
         assert self._part is not None
-        assert scene.detections is not None
         timings = {**frame.timings_ms, **{name: ms / share for name, ms in scene.timings_ms.items()}}
         confidence = None
         if record_confidence and scene.confidence is not None:
@@ -132,7 +129,7 @@ class Writer:
             stamp_ns=frame.stamp_ns,
             received_ns=frame.received_ns,
             timings_ms=timings,
-            boxes=box_rows(scene.detections),
+            boxes=None if scene.detections is None else box_rows(scene.detections),
             confidence=confidence,
             size_hw=scene.size_hw,
         )
@@ -148,7 +145,7 @@ def replay_frames(
     detection: DetectionConfig,
     min_instance_score: float,
     batch: int,
-    with_confidence: bool,
+    parts: frozenset[str],
 ) -> None:
     """Send all frames through the network, in batches of consecutive good ones; Ctrl-C keeps what was seen so far.
 
@@ -162,7 +159,8 @@ def replay_frames(
         detection: thresholds.
         min_instance_score: that of the outputs: boxes below it get no pixels.
         batch: frames per run of the network.
-        with_confidence: the confidence of every mask is an output; otherwise of a sample of batches, for the histogram.
+        parts: of a scene, that are wanted beside mask, boxes and instances; the confidence of a sample of batches is
+            wanted in any case, for the histogram.
 
     Raises:
         DatasetError: the results cannot be written.
@@ -173,8 +171,7 @@ def replay_frames(
         for frames in _batches(reader, batch):
             # By the number of the frame, so that a replay that goes on samples what one in one go does.
             sampled = frames[0].index // batch % CONFIDENCE_EVERY == 0
-            outputs = {'semantic', 'detections', 'instances'}
-            outputs |= {'confidence'} if sampled or with_confidence else set()
+            outputs = {'semantic', 'detections', 'instances', *parts, *(['confidence'] if sampled else [])}
             scenes, problems = _predict(partial(predict, outputs=outputs), [f for f in frames if not f.problem])
             writer.put(Batch(frames, scenes, problems, sampled))
     finally:
@@ -196,14 +193,14 @@ def _batches(reader: FrameReader, size: int) -> Iterator[list[Frame]]:
 
 
 def _predict(
-    predict: Callable[[list[np.ndarray]], list[Scene]], frames: list[Frame]
+    predict: Callable[..., list[Scene]], frames: list[Frame]
 ) -> tuple[dict[int, Scene], dict[int, str]]:
     """Scenes by index; a batch that fails is done again one by one, and frames that fail alone are named with why."""
     images = [frame.image for frame in frames if frame.image is not None]
     if not images:
         return {}, {}
     try:
-        scenes = predict(images)
+        scenes = predict(images, previous=[frame.previous for frame in frames])
         return {frame.index: scene for frame, scene in zip(frames, scenes, strict=True)}, {}
     except (InputError, RuntimeError, MemoryError) as error:
         if len(frames) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -41,7 +42,7 @@ class FrameRecord:
         problem: why it was skipped; empty for one that was processed.
         timings_ms: stage -> milliseconds of this frame; of a batch, its share.
         boxes: rows x0, y0, x1, y1, class id, score and number of all boxes, also of those below the threshold of the
-            outputs.
+            outputs; None from a network that finds none.
         confidence: counts of the mask's confidences in 20 bins, None where they were not computed.
         size_hw: height and width of the image.
         answered_ns: when the answer to it was recorded; 0: offline, where it is recorded with the image's own time.
@@ -53,20 +54,22 @@ class FrameRecord:
     received_ns: int
     problem: str = ''
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    boxes: Sequence[Sequence[float]] = ()
+    boxes: Sequence[Sequence[float]] | None = ()
     confidence: Sequence[int] | None = None
     size_hw: tuple[int, int] = (0, 0)
     answered_ns: int = 0
 
     def scene(self, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
         """What was seen, with the mask and the instances that were kept elsewhere."""
-        rows = np.array(self.boxes, np.float64).reshape(-1, 7)
-        boxes = Detections(
-            rows[:, :4].astype(np.float32),
-            rows[:, 4].astype(np.int64),
-            rows[:, 5].astype(np.float32),
-            rows[:, 6].astype(np.int64),
-        )
+        boxes = None
+        if self.boxes is not None:
+            rows = np.array(self.boxes, np.float64).reshape(-1, 7)
+            boxes = Detections(
+                rows[:, :4].astype(np.float32),
+                rows[:, 4].astype(np.int64),
+                rows[:, 5].astype(np.float32),
+                rows[:, 6].astype(np.int64),
+            )
         return Scene((self.size_hw[0], self.size_hw[1]), semantic=semantic, detections=boxes, instances=instances)
 
 
@@ -84,7 +87,7 @@ class PartWriter:
         number: of this one.
         labels: what ids mean.
         score_threshold: least score of the boxes in the outputs.
-        outputs: `color` and `overlay` for the bag, `video`.
+        outputs: `color`, `overlay`, `depth` and `motion` for the bag, `video`.
         overlay_alpha: weight of the class colours in the overlay.
         rates_hz: camera -> frame rate of its video, of all cameras.
 
@@ -133,9 +136,13 @@ class PartWriter:
         Raises:
             DatasetError: it cannot be written.
         """
-        assert scene.detections is not None
-        shown = scene.detections.above(self._threshold)
-        published = Scene(scene.size_hw, scene.semantic, scene.confidence, shown, scene.instances)
+        boxes = scene.detections if scene.detections is None else scene.detections.above(self._threshold)
+        shown = dataclasses.replace(scene, detections=boxes)
+        published = dataclasses.replace(
+            shown,
+            depth=scene.depth if 'depth' in self._outputs else None,
+            motion=scene.motion if 'motion' in self._outputs else None,
+        )
         color = panoptic_color = overlay = None
         if scene.semantic is not None and self._labels.semantic is not None and self._outputs:
             color = colorize(scene.semantic, self._labels.semantic)
@@ -143,7 +150,7 @@ class PartWriter:
             panoptic_color = colorize_panoptic(published, self._labels)
         if self._outputs & {'overlay', 'video'}:
             assert frame.image is not None
-            overlay = draw_overlay(frame.image, published, self._labels, alpha=self._alpha, color=color)
+            overlay = draw_overlay(frame.image, shown, self._labels, alpha=self._alpha, color=color)
         with writing(self._folder):
             self._bag.write(
                 frame.camera,
@@ -254,7 +261,7 @@ def read_part(part: Path, labels: SceneLabels) -> Iterator[tuple[FrameRecord, Sc
             continue
         yield record, record.scene(
             planes.take(MASK_TOPIC, record) if labels.semantic is not None else None,
-            planes.take(INSTANCES_TOPIC, record) if labels.has_instances else None,
+            planes.take(INSTANCES_TOPIC, record) if labels.has_instances and record.boxes is not None else None,
         )
 
 

@@ -33,6 +33,7 @@ class Picture:
         problem: why it cannot be used; empty for a good one.
         frame: its number in its video, from 0; None for an image.
         rate_hz: of its video.
+        previous: the image before it, of its video or of the images in a row; see `link_pictures`.
     """
 
     file: Path
@@ -41,6 +42,12 @@ class Picture:
     problem: str = ''
     frame: int | None = None
     rate_hz: float | None = None
+    previous: np.ndarray | None = None
+
+    @property
+    def stream(self) -> str:
+        """What it follows another one in: its video, or the images in a row."""
+        return '' if self.frame is None else str(self.file)
 
 
 def read_pictures(files: Iterable[tuple[Path, str]]) -> Iterator[Picture]:
@@ -99,18 +106,27 @@ def read_ahead(items: Iterator[Item], count: int) -> Generator[Item]:
             thread.shutdown(cancel_futures=True)
 
 
+def link_pictures(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """The same, each with the image before it, for networks that see what moved."""
+    before: Picture | None = None
+    for picture in pictures:
+        follows = before is not None and before.stream == picture.stream
+        yield replace(picture, previous=before.image) if before is not None and follows else picture
+        before = picture
+
+
 def predict_pictures(
-    predict: Callable[[Sequence[np.ndarray]], list[Scene]], pictures: Iterable[Picture], batch: int
+    predict: Callable[..., list[Scene]], pictures: Iterable[Picture], batch: int
 ) -> Iterator[tuple[Picture, Scene | None]]:
     """Each picture with what was seen in it; None for those with a problem, perhaps one that the network had with it.
 
     Args:
-        predict: images to scenes, in order.
+        predict: images, and as `previous` those before them, to scenes, in order.
         pictures: read by `read_pictures`.
         batch: pictures per run of the network.
     """
     for group in _groups(pictures, batch):
-        outcomes = iter(_outcomes(predict, [picture.image for picture in group if picture.image is not None]))
+        outcomes = iter(_outcomes(predict, [picture for picture in group if picture.image is not None]))
         for picture in group:
             outcome = None if picture.image is None else next(outcomes)
             if not isinstance(outcome, str):
@@ -130,9 +146,8 @@ def track_pictures(
     """
     tracker, stream, number = SceneTracker(), '', 0
     for picture, scene in results:
-        source = '' if picture.frame is None else str(picture.file)
-        if source != stream:
-            tracker, stream, number = SceneTracker(), source, 0
+        if picture.stream != stream:
+            tracker, stream, number = SceneTracker(), picture.stream, 0
         number += 1
         stamp_ns = round(number * 1e9 / (picture.rate_hz or image_rate_hz))
         yield picture, None if scene is None else tracker.update(scene, stamp_ns)
@@ -150,15 +165,13 @@ def _groups(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
         yield group
 
 
-def _outcomes(
-    predict: Callable[[Sequence[np.ndarray]], list[Scene]], images: Sequence[np.ndarray]
-) -> list[Scene | str]:
+def _outcomes(predict: Callable[..., list[Scene]], pictures: Sequence[Picture]) -> list[Scene | str]:
     """Scenes, or why there is none; a batch that fails is done again image by image."""
-    if not images:
+    if not pictures:
         return []
     try:
-        return list(predict(images))
+        return list(predict([p.image for p in pictures], previous=[p.previous for p in pictures]))
     except (InputError, RuntimeError, MemoryError) as error:
-        if len(images) == 1:
+        if len(pictures) == 1:
             return [shorten(error)]
-    return [outcome for image in images for outcome in _outcomes(predict, [image])]
+    return [outcome for picture in pictures for outcome in _outcomes(predict, [picture])]

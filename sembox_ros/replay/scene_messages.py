@@ -23,7 +23,8 @@ DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
 
 # Encoding -> type of a sample and, where there are several, samples per pixel.
-_PIXELS: dict[str, tuple[Any, ...]] = {'mono8': ('u1',), 'rgb8': ('u1', 3), '16UC1': ('<u2',)}
+_PIXELS: dict[str, tuple[Any, ...]] = {'mono8': ('u1',), 'rgb8': ('u1', 3), '16UC1': ('<u2',), '32FC1': ('<f4',)}
+Encoding = Literal['mono8', 'rgb8', '16UC1', '32FC1']
 
 
 class MessageEncoder:
@@ -50,12 +51,13 @@ class MessageEncoder:
         stamp = self._types['builtin_interfaces/msg/Time'](header.stamp.sec, header.stamp.nanosec)
         return self._types['std_msgs/msg/Header'](stamp=stamp, frame_id=header.frame_id)
 
-    def encode_image(self, image: np.ndarray, encoding: Literal['mono8', 'rgb8', '16UC1'], header: Any) -> Any:
+    def encode_image(self, image: np.ndarray, encoding: Encoding, header: Any) -> Any:
         """A sensor_msgs/Image.
 
         Args:
-            image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8, (H, W) uint16 for 16UC1; any memory layout.
-            encoding: one of the three.
+            image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8, (H, W) uint16 for 16UC1, (H, W) float32 for 32FC1;
+                any memory layout.
+            encoding: one of the four.
             header: becomes the message's header as it is.
         """
         little = np.ascontiguousarray(image, image.dtype.newbyteorder('<'))
@@ -111,7 +113,7 @@ def view_image(message: Any) -> np.ndarray:
     """Pixels of a tightly packed image message as this package publishes them.
 
     Returns:
-        (H, W, 3) uint8 for rgb8, (H, W) uint8 for mono8, (H, W) uint16 for 16UC1.
+        (H, W, 3) uint8 for rgb8, (H, W) uint8 for mono8, (H, W) uint16 for 16UC1, (H, W) float32 for 32FC1.
 
     Raises:
         DatasetError: another encoding or a short message.

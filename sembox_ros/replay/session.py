@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from sembox_ros import __version__
 from sembox_ros.config import DetectionConfig
-from sembox_ros.errors import SemboxError
+from sembox_ros.errors import ConfigError, SemboxError
 from sembox_ros.inference.graphs import network_key
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.replay.bag_writer import merge_bags
@@ -29,7 +30,8 @@ from sembox_ros.replay.report import write_report
 from sembox_ros.replay.source import Input, find_truth
 from sembox_ros.replay.truth import BagTruth, TruthSource
 
-OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco', 'panoptic')
+OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco', 'panoptic', 'depth', 'motion')
+RECORDED = frozenset({'color', 'overlay', 'video', 'depth', 'motion'})  # those that are made frame by frame
 ALL_BOXES = 0.05  # least score of boxes that are graded: the threshold of the outputs would cut the curve of AP
 
 
@@ -88,11 +90,12 @@ def replay_bag(
         The report. One that is finished already is returned as it is.
 
     Raises:
-        ConfigError: `out` holds something else, or the network lacks what the fusion needs.
+        ConfigError: `out` holds something else, or the network lacks what the fusion or an output needs.
         DatasetError: the bag cannot be read, or the results not be written; what was finished before is kept.
         KeyboardInterrupt: after the report of what was seen so far has been written.
     """
-    predictor.choose_fusion(options.detection)  # fails before there is a folder
+    check_save(options.save, predictor)  # fails before there is a folder, as the next one
+    predictor.choose_fusion(options.detection)
     folder = ReplayFolder(out, _identity(source, predictor, options, truth), overwrite=options.overwrite)
     finished = folder.finished_report()
     if finished is not None:
@@ -121,6 +124,17 @@ def replay_bag(
     return report
 
 
+def check_save(save: Sequence[str], predictor: Predictor) -> None:
+    """Refuse outputs that are made of what the network does not give.
+
+    Raises:
+        ConfigError: names the output.
+    """
+    for name, part in (('coco', 'detections'), ('depth', 'depth'), ('motion', 'motion')):
+        if name in save and part not in predictor.parts:
+            raise ConfigError(f'--save {name}: {predictor.checkpoint.config.name} gives no {part}; leave it out')
+
+
 def _identity(
     source: Input, predictor: Predictor, options: ReplayOptions, truth: TruthSource | None
 ) -> dict[str, Any]:
@@ -146,7 +160,10 @@ def _run_network(
     progress: bool,
 ) -> int:
     """Send the frames that are not done yet through the network; returns the messages lost in damaged parts."""
-    outputs = frozenset(options.save) & {'color', 'overlay', 'video'}
+    outputs = RECORDED.intersection(options.save)
+    parts = outputs & {'depth', 'motion'} | ({'confidence'} if options.confidence else set())
+    if outputs & {'overlay', 'video'}:
+        parts |= {'motion'}  # its outlines are drawn
 
     def create_part(number: int) -> PartWriter:
         return PartWriter(
@@ -162,7 +179,10 @@ def _run_network(
     done, hidden = folder.done_frames, None if progress else True
     bar = tqdm(total=source.messages, initial=done, unit='frame', desc='replay', disable=hidden)
     topics = {topic.name: camera for camera, topic in source.cameras.items()}
-    with bar, FrameReader(source.path, topics, truth=truth, first=folder.done_frames) as reader:
+    with (
+        bar,
+        FrameReader(source.path, topics, truth=truth, first=done, with_previous=predictor.takes_flow) as reader,
+    ):
         replay_frames(
             reader,
             predictor,
@@ -170,7 +190,7 @@ def _run_network(
             detection=dataclasses.replace(options.detection, score_threshold=options.graded_score_threshold),
             min_instance_score=options.detection.score_threshold,
             batch=options.batch,
-            with_confidence=options.confidence,
+            parts=parts,
         )
         return reader.lost
 

@@ -26,6 +26,8 @@ from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.labels import LabelSet
 from sembox_ros.types import Detections
 
+Encoding = Literal['mono8', 'rgb8', '16UC1', '32FC1']
+
 
 def _load_converter() -> decoding.Converter:
     """cv_bridge's conversion of colours, or that of rosbags-image where it is not installed."""
@@ -44,18 +46,19 @@ def _load_converter() -> decoding.Converter:
 decode_image = partial(decoding.decode_image, convert=_load_converter())
 
 
-def encode_image(image: np.ndarray, encoding: Literal['mono8', 'rgb8', '16UC1'], header: Header) -> Image:
+def encode_image(image: np.ndarray, encoding: Encoding, header: Header) -> Image:
     """Build an image message.
 
     Args:
-        image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8, (H, W) uint16 for 16UC1; any memory layout.
-        encoding: one of the three.
+        image: (H, W) uint8 for mono8, (H, W, 3) uint8 for rgb8, (H, W) uint16 for 16UC1, (H, W) float32 for 32FC1; any
+            memory layout.
+        encoding: one of the four.
         header: becomes the message's header as it is, not a copy.
 
     Raises:
         InputError: encoding, shape and dtype do not go together.
     """
-    wanted = {'mono8': (2, np.uint8), 'rgb8': (3, np.uint8), '16UC1': (2, np.uint16)}
+    wanted = {'mono8': (2, np.uint8), 'rgb8': (3, np.uint8), '16UC1': (2, np.uint16), '32FC1': (2, np.float32)}
     if encoding not in wanted:
         raise InputError(f'encoding: expected one of {", ".join(wanted)}, got {encoding!r}')
     ndim, dtype = wanted[encoding]

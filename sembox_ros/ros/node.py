@@ -88,7 +88,7 @@ class SemboxNode(LifecycleNode):
         cameras = self.config.cameras or ('',)
         self._total = FrameStatistics()
         self._statistics = {camera: FrameStatistics(self._total) for camera in cameras}
-        self._outputs = {camera: SceneOutputs(self, predictor.labels, camera) for camera in cameras}
+        self._outputs = {camera: SceneOutputs(self, predictor.labels, predictor.parts, camera) for camera in cameras}
         self._health = HealthMonitor(
             self.get_fully_qualified_name(), str(predictor.device), predictor.checkpoint.trained
         )

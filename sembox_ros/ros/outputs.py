@@ -27,6 +27,8 @@ OVERLAY = 'overlay'
 DETECTIONS = 'detections'
 SEMANTIC_LABELS = 'segmentation/label_info'
 DETECTION_LABELS = 'detections/label_info'
+DEPTH = 'depth'
+MOTION = 'motion/mask'
 
 # Topic -> message type and the parts of a scene (`inference.predictor.OUTPUTS`) that it is made of.
 FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
@@ -35,12 +37,13 @@ FRAME_TOPICS: dict[str, tuple[type, frozenset[str]]] = {
     COLOR: (Image, frozenset({'semantic'})),
     INSTANCES: (Image, frozenset({'instances'})),
     PANOPTIC_COLOR: (Image, frozenset({'semantic', 'instances', 'detections'})),
-    OVERLAY: (Image, frozenset({'semantic', 'instances', 'detections'})),
+    OVERLAY: (Image, frozenset({'semantic', 'instances', 'detections', 'motion'})),
     DETECTIONS: (Detection2DArray, frozenset({'detections'})),
+    DEPTH: (Image, frozenset({'depth'})),
+    MOTION: (Image, frozenset({'motion'})),
 }
-SEGMENTATION_TOPICS = frozenset({MASK, CONFIDENCE, COLOR})  # a network that only detects does not publish them
-PANOPTIC_TOPICS = frozenset({INSTANCES, PANOPTIC_COLOR})  # nor these one whose instances have no pixels
-LABEL_TOPICS = (SEMANTIC_LABELS, DETECTION_LABELS)
+# Topic -> the part of a scene whose ids it explains.
+LABEL_TOPICS = {SEMANTIC_LABELS: 'semantic', DETECTION_LABELS: 'detections'}
 PICTURE_TOPICS = frozenset({COLOR, PANOPTIC_COLOR, OVERLAY})  # for people, who can wait until robots have the rest
 
 _FRAME_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -52,23 +55,23 @@ class SceneOutputs:
 
     Args:
         node: owns the publishers.
-        labels: label sets of the checkpoint; without a semantic one, nothing below ``segmentation/`` is published, and
-            without classes that both sets know, nothing below ``panoptic/``.
+        labels: label sets of the checkpoint.
+        parts: of a scene, that the network gives; what is made of others has no publisher, but for the overlay, which
+            shows what there is.
         camera: name that all topics begin with; empty for a node with only one camera.
     """
 
-    def __init__(self, node: LifecycleNode, labels: SceneLabels, camera: str = '') -> None:
+    def __init__(self, node: LifecycleNode, labels: SceneLabels, parts: frozenset[str], camera: str = '') -> None:
         self._node = node
         self._labels = labels
         self._publishers: dict[str, Any] = {}
-        kinds = {topic: (kind, _FRAME_QOS) for topic, (kind, _) in FRAME_TOPICS.items()}
-        kinds.update(dict.fromkeys(LABEL_TOPICS, (LabelInfo, _LABEL_QOS)))
-        absent = frozenset() if labels.has_instances else PANOPTIC_TOPICS
-        if labels.semantic is None:
-            absent |= SEGMENTATION_TOPICS | {SEMANTIC_LABELS}
+        kinds = {
+            topic: (kind, _FRAME_QOS)
+            for topic, (kind, made_of) in FRAME_TOPICS.items()
+            if made_of <= parts or topic == OVERLAY
+        }
+        kinds.update({topic: (LabelInfo, _LABEL_QOS) for topic, part in LABEL_TOPICS.items() if part in parts})
         for topic, (kind, qos) in kinds.items():
-            if topic in absent:
-                continue
             self._publishers[topic] = node.create_lifecycle_publisher(
                 kind, topic_of(camera, topic), qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
             )
@@ -84,13 +87,13 @@ class SceneOutputs:
         return frozenset(t for t, p in self._publishers.items() if t in FRAME_TOPICS and p.get_subscription_count() > 0)
 
     def publish_labels(self, config: NodeConfig) -> None:
-        """Publish both label sets; late joiners get them too. Called again when the score threshold changes."""
+        """Publish the label sets; late joiners get them too. Called again when the score threshold changes."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
         for topic, labels, threshold in (
             (SEMANTIC_LABELS, self._labels.semantic, 0.0),
             (DETECTION_LABELS, self._labels.detection, config.score_threshold),
         ):
-            if labels is not None:
+            if topic in self._publishers:
                 self._publishers[topic].publish(encode_label_info(labels, header, threshold=threshold))
 
     def encode(
@@ -119,6 +122,10 @@ class SceneOutputs:
             messages[INSTANCES] = encode_image(scene.instances, '16UC1', header)
         if CONFIDENCE in topics:
             messages[CONFIDENCE] = encode_image(scene.confidence, 'mono8', header)
+        if DEPTH in topics:
+            messages[DEPTH] = encode_image(scene.depth, '32FC1', header)
+        if MOTION in topics:
+            messages[MOTION] = encode_image(scene.motion.view(np.uint8) * np.uint8(255), 'mono8', header)
         if COLOR in topics:
             messages[COLOR] = encode_image(color, 'rgb8', header)
         if PANOPTIC_COLOR in topics:

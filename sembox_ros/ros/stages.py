@@ -13,6 +13,7 @@ from rclpy.time import Time
 
 from sembox_ros.config import NodeConfig
 from sembox_ros.errors import InputError
+from sembox_ros.inference.flow import LastImages
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.inference.tracking import SceneTracker
 from sembox_ros.ros.conversions import decode_image
@@ -50,6 +51,7 @@ class SceneStages:
         self._statistics = statistics
         self._config = config
         self._trackers: dict[str, SceneTracker] = {}  # camera -> what it saw; none while tracking is off
+        self._last_images = LastImages()
         self._reported: dict[str, float] = {}
         self._lock = threading.Lock()  # guards _reported: every thread reports
 
@@ -65,6 +67,9 @@ class SceneStages:
         if outcome is None:
             with frame.watch.stage('decode'):
                 frame.image = decode_image(message, max_pixels=config.max_image_pixels, warn=self._warn_once)
+            if self._predictor.takes_flow:
+                # Here, where every image of the camera comes by in order, also those that are dropped later on.
+                frame.previous = self._last_images.replace(frame.camera, _nanoseconds(frame), frame.image)
             frame.message = None
         return outcome
 
@@ -83,12 +88,14 @@ class SceneStages:
         parts = needed_parts(topics)
         if config.tracking and 'instances' in parts:
             parts |= {'detections'}  # it is boxes that are tracked
-        scenes = self._predictor.predict([frame.image for frame in frames], detection=config, outputs=parts)
+        images, previous = [frame.image for frame in frames], [frame.previous for frame in frames]
+        scenes = self._predictor.predict(images, previous=previous, detection=config, outputs=parts)
         if not config.tracking:
             self._trackers.clear()
         for frame, scene in zip(frames, scenes, strict=True):
             frame.watch.timings_ms.update(scene.timings_ms)
             frame.scene = self._track(frame, scene) if config.tracking and scene.detections is not None else scene
+            frame.previous = None
             if OVERLAY not in frame.topics:
                 frame.image = None
 
@@ -129,9 +136,8 @@ class SceneStages:
     def _track(self, frame: Frame, scene: Scene) -> Scene:
         """The scene with the numbers that its objects had in the camera's last frames."""
         tracker = self._trackers.setdefault(frame.camera, SceneTracker())
-        stamp = frame.header.stamp
         with frame.watch.stage('postprocess'):
-            return tracker.update(scene, stamp.sec * 10**9 + stamp.nanosec)
+            return tracker.update(scene, _nanoseconds(frame))
 
     def _publish(self, frame: Frame, topics: frozenset[str]) -> None:
         if not topics:
@@ -159,6 +165,12 @@ class SceneStages:
                 return
             self._reported[text] = float('inf')
         self._node.get_logger().warning(text)
+
+
+def _nanoseconds(frame: Frame) -> int:
+    """The stamp of the frame's image."""
+    stamp = frame.header.stamp
+    return int(stamp.sec * 10**9 + stamp.nanosec)
 
 
 def _describe(error: Exception) -> str:

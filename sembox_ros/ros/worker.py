@@ -28,6 +28,7 @@ class Frame:
         watch: times of its stages.
         header: of the message, for its answers.
         image: (H, W, 3) uint8 rgb, while somebody needs it.
+        previous: the one before it from the same camera, for networks that see what moved.
         topics: what its camera's subscribers want.
         config: what the node was told when the frame was inferred.
         scene: what the network saw.
@@ -40,6 +41,7 @@ class Frame:
     watch: Stopwatch = field(default_factory=Stopwatch)
     header: Any = None
     image: np.ndarray | None = None
+    previous: np.ndarray | None = None
     topics: frozenset[str] = frozenset()
     config: NodeConfig | None = None
     scene: Scene | None = None
@@ -240,4 +242,5 @@ class FrameWorker:
         if outcome == 'processed':
             statistics.record(frame.latencies_ms())
         statistics.count(outcome)
-        frame.message = frame.image = frame.scene = None  # its batch may still hold the frame for a while
+        # Its batch may still hold the frame for a while.
+        frame.message = frame.image = frame.previous = frame.scene = None

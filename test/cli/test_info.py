@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sembox_ros.cli import main
-from sembox_ros.models.checkpoint import load_checkpoint, load_with_header, save_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, load_with_header, save_checkpoint
 
 
 def flat(text: str) -> str:
@@ -25,6 +25,21 @@ def test_the_card_of_a_checkpoint(tiny_checkpoint_path: Path, capsys: pytest.Cap
         'version 1', header.metadata['sha256'], f'({header.file_bytes / 1e6:.1f} MB)', 'at 128x256', 'folded to run',
     ):  # fmt: skip
         assert word in printed, word
+
+
+def test_the_card_of_decoders_says_what_they_give(
+    tiny_multitask: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tiny_multitask, tmp_path / 'multitask.safetensors')
+    assert main(['info', str(tmp_path / 'multitask.safetensors')]) == 0
+    printed = flat(capsys.readouterr().out)
+    for word in (
+        'masks cityscapes_19: 19 classes', 'boxes none', 'depth in metres', 'motion what moves',
+        'inputs image and flow',
+        'at 128x256, 19 mask classes', '19x32x64',
+    ):  # fmt: skip
+        assert word in printed, word
+    assert 'box = mask' not in printed
 
 
 def test_texts_from_the_file_are_shown_plain_and_short(

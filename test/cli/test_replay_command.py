@@ -99,7 +99,7 @@ def test_a_bad_bag_is_one_line(replay, drive: Path, tmp_path: Path, kind, expect
         (['--truth-topic', '/ground_truth/detections/label_info'], 'it is vision_msgs/msg/LabelInfo'),
         (['--root', '.', '--truth-tolerance-ms', '-1'], '--truth-tolerance-ms: expected 0 or more, got -1'),
         (['--root', 'nowhere', '--split', 'val'], 'there is no such folder'),
-        (['--online', '--save', 'video'], '--save: an online replay records color and overlay only'),
+        (['--online', '--save', 'video'], '--save: an online replay records color, overlay, depth, motion only'),
     ],
 )
 def test_a_wrong_option_is_one_line(replay, drive: Path, tmp_path: Path, args, expected):

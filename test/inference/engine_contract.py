@@ -20,9 +20,9 @@ from sembox_ros.models.sembox import NetworkOutput, output_fields
 CPU = torch.device('cpu')
 
 
-def pictures(count: int, size_hw: tuple[int, int]) -> Tensor:
-    """Different pictures, (B, 3, H, W)."""
-    batch = probe_batch(size_hw)
+def pictures(count: int, size_hw: tuple[int, int], channels: int = 3) -> Tensor:
+    """Different pictures, (B, C, H, W)."""
+    batch = probe_batch(size_hw, channels)
     return torch.cat([batch.roll(17 * index, dims=3) for index in range(count)])
 
 
@@ -81,12 +81,12 @@ class EngineContract:
         with pytest.raises(InputError):
             run(engine, torch.zeros(1, 3, 100, 100))
 
-    @pytest.mark.parametrize('kind', ['detector', 'tiny_solo'])
+    @pytest.mark.parametrize('kind', ['detector', 'tiny_solo', 'tiny_masks', 'tiny_multitask'])
     def test_other_networks_run(self, request: pytest.FixtureRequest, kind: str) -> None:
         checkpoint: Checkpoint = request.getfixturevalue(kind)
         engine = create_engine(checkpoint, self.name, device=CPU, precision='auto', threads=1)
         for count, size_hw in ((1, (128, 128)), (2, (128, 256))):
-            batch = pictures(count, size_hw)
+            batch = pictures(count, size_hw, checkpoint.config.input_channels)
             with torch.inference_mode():
                 output = engine(batch)
             given = tuple(name for name, part in output._asdict().items() if part is not None)

@@ -134,3 +134,26 @@ def test_what_is_no_image_is_refused(image: Any, words: tuple[str, ...]) -> None
 
 def test_one_pixel_is_an_image() -> None:
     check_image(np.zeros((1, 1, 3), np.uint8))
+
+
+def test_flow_lies_behind_the_image_scaled_with_it_and_in_the_networks_units() -> None:
+    config = InputConfig(size_hw=(256, 512))
+    image = constant(100, 400)  # fits as 128x512, on a trimmed canvas
+    placement = place_image((100, 400), config.size_hw, config.resize)
+    flow = np.tile(np.array([8.0, -2.0], np.float32), (100, 400, 1))
+    preprocess = Preprocessor(config, device=CPU, dtype=torch.float32)
+    batch = preprocess([image], [placement], [flow])
+    assert batch.shape == (1, 5, 128, 512)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch[:, :3], preprocess([image], [placement]))
+    expected = torch.tensor([8.0, -2.0]) * (512 / 400) * 32 / 256  # of the configured canvas, not of the trimmed one
+    torch.testing.assert_close(batch[0, 3:], expected[:, None, None].expand(2, 128, 512))
+
+
+def test_padding_has_no_flow() -> None:
+    config = InputConfig(size_hw=(128, 128), resize='letterbox_fixed')
+    placement = place_image((64, 128), config.size_hw, config.resize)
+    flow = np.ones((64, 128, 2), np.float32)
+    batch = Preprocessor(config, device=CPU, dtype=torch.float32)([constant(64, 128)], [placement], [flow])
+    assert (batch[:, 3:, :64] > 0).all()
+    assert not batch[:, :, 64:].any()

@@ -58,7 +58,6 @@ def test_a_single_task_needs_no_classes() -> None:
 @pytest.mark.parametrize(
     ('name', 'options', 'words'),
     [
-        ('mobilenetv2_fpn_lite', {'semantic_classes': 0}, 'semantic_classes: expected at least 1'),
         ('mobilenetv2_fpn_lite', {'box_head': True}, 'box_head, instance_channels: .*decoders alone'),
         ('mobilenetv2_fpn_lite', {'decoder': ''}, 'decoder: expected one for mobilenetv2_fpn_lite'),
         ('sembox_b1', {'decoder': 'fpn_lite'}, 'decoder: expected none for sembox_b1'),
@@ -78,6 +77,8 @@ def test_what_does_not_go_together_is_refused(name: str, options: dict[str, obje
         ({'inputs': ('flow',)}, 'inputs: expected image, or image and flow'),
         ({'inputs': ('image', 'sound')}, 'inputs: expected some of image, flow'),
         ({'decoder': '', 'box_head': True}, 'inputs, tasks: .*need a decoder'),
+        ({'semantic_classes': 0}, 'semantic_classes: expected some with the tasks semantic, depth, motion, got 0'),
+        ({'tasks': ('depth',)}, 'semantic_classes: expected 0 with the tasks depth, got 19'),
     ],
 )
 def test_inputs_and_tasks_are_checked(options: dict[str, object], words: str) -> None:

@@ -53,6 +53,19 @@ def test_frames_that_are_done_are_passed_over_but_not_their_truth(bag: Path, tmp
     assert truth.find('', FIRST_NS).boxes_xyxy.shape == (1, 4)
 
 
+def test_frames_know_the_one_before_also_where_a_replay_goes_on(bag: Path):
+    images = [frame.image for frame in frames(AHEAD + 8, size_hw=(64, 128))]
+    for first in (0, 3):
+        with FrameReader(bag, CAMERA, first=first, with_previous=True) as reader:
+            for frame in reader:
+                if frame.index == 0:
+                    assert frame.previous is None
+                else:
+                    np.testing.assert_array_equal(frame.previous, images[frame.index - 1])
+    with FrameReader(bag, CAMERA) as reader:
+        assert all(frame.previous is None for frame in reader)
+
+
 def test_leaving_early_ends_the_thread(bag: Path):
     with FrameReader(bag, CAMERA) as reader:
         assert next(iter(reader)).index == 0

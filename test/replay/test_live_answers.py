@@ -16,6 +16,7 @@ from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, MessageEncoder
 from sembox_ros.types import Detections, Scene
 
 SIZE_HW = (4, 6)
+PARTS = frozenset({'semantic', 'detections', 'instances'})
 
 
 def scene(number: int) -> Scene:
@@ -51,15 +52,20 @@ def test_an_answer_is_mask_boxes_and_instances(tmp_path: Path):
                 seen = Scene(SIZE_HW, seen.semantic, detections=seen.detections)
             writer.write(camera, make_header(stamp, ''), stamp, seen)
     run = live_run(tmp_path / 'bag', stamps, cameras)
-    answers = list(read_answers(run, LABELS))
+    answers = list(read_answers(run, LABELS, PARTS))
     assert [record.problem for record, _ in answers] == ['', '', 'only a part of the answer came', '']
     for index in (0, 1, 3):
         expected, found = scene(100 + index), answers[index][1]
         np.testing.assert_array_equal(found.semantic, expected.semantic)
         np.testing.assert_array_equal(found.instances, expected.instances)
         assert found.detections.ids.tolist() == [100 + index]
+    for record, found in read_answers(run, LABELS, frozenset({'semantic', 'depth'})):  # of a network for masks alone
+        assert record.problem == ''
+        assert found is not None
+        assert found.semantic is not None
+        assert found.detections is found.instances is None
     unlinked = SceneLabels(LABELS.semantic, LABELS.detection)  # a network whose boxes are of other classes
-    answers = list(read_answers(run, unlinked))
+    answers = list(read_answers(run, unlinked, PARTS - {'instances'}))
     assert [record.problem for record, _ in answers] == [''] * 4
     assert all(found.instances is None for _, found in answers)
 
@@ -74,5 +80,5 @@ def test_a_message_that_is_none_of_ours_costs_its_frame_only(tmp_path: Path):
             writer.write('/segmentation/mask', IMAGE, stamp, encoder.encode_image(seen.semantic, 'mono8', header))
             writer.write('/detections', DETECTIONS, stamp, encoder.encode_detections(seen.detections, header))
             writer.write('/panoptic/instances', IMAGE, stamp, instances)
-    answers = list(read_answers(live_run(tmp_path / 'bag', [10, 20], ['', '']), LABELS))
+    answers = list(read_answers(live_run(tmp_path / 'bag', [10, 20], ['', '']), LABELS, PARTS))
     assert [record.problem for record, _ in answers] == ['only a part of the answer came', '']

@@ -12,6 +12,7 @@ from sembox_ros.replay.media import VideoWriter, write_image
 from sembox_ros.replay.pictures import (
     Picture,
     count_pictures,
+    link_pictures,
     predict_pictures,
     read_ahead,
     read_pictures,
@@ -87,7 +88,8 @@ def test_an_error_ahead_arrives_where_it_happened():
 def test_each_picture_meets_its_own_scene(batch: int):
     sizes: list[int] = []
 
-    def predict(images: Sequence[np.ndarray]) -> list[Scene]:
+    def predict(images: Sequence[np.ndarray], *, previous: Sequence[np.ndarray | None]) -> list[Scene]:
+        assert list(previous) == [None] * len(images)
         sizes.append(len(images))
         if any(image[0, 0, 0] == 3 for image in images):
             raise RuntimeError('out of memory')
@@ -106,6 +108,20 @@ def test_each_picture_meets_its_own_scene(batch: int):
             assert scene is not None
             assert scene.size_hw == (20, 20 * (1 + int(picture.name)))
     assert [p.problem for p, s in results if s is None] == ['bad.png: no image', '3.png: out of memory']
+
+
+def test_pictures_are_linked_within_a_video_and_among_images_in_a_row():
+    images = [BLACK + np.uint8(i) for i in range(7)]
+    pictures = [
+        Picture(Path('0.png'), '0', images[0]),
+        Picture(Path('1.png'), '1', images[1]),
+        *(Picture(Path('a.mp4'), 'a', images[2 + i], frame=i) for i in range(2)),
+        *(Picture(Path('b.mp4'), 'b', images[4 + i], frame=i) for i in range(2)),
+        Picture(Path('bad.png'), 'bad', None, 'no image'),
+        Picture(Path('6.png'), '6', images[6]),
+    ]
+    previous = [picture.previous for picture in link_pictures(pictures)]
+    assert [None if p is None else int(p[0, 0, 0]) for p in previous] == [None, 0, None, 2, None, 4, None, None]
 
 
 def test_ids_stay_within_a_video_and_start_anew_with_the_next():

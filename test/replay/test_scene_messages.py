@@ -119,12 +119,14 @@ def test_images_come_back() -> None:
     numbers = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1900
     images = [(rgb, 'rgb8'), (rgb[..., 0], 'mono8'), (rgb[:, ::-1], 'rgb8'), (numbers, '16UC1')]
     images += [(numbers[::2][:1, 1::2], '16UC1'), (numbers.astype('>u2'), '16UC1')]
+    metres = (numbers / np.float32(7)).astype(np.float32)
+    images += [(metres, '32FC1'), (metres[:, ::-1], '32FC1'), (metres.astype('>f4'), '32FC1')]
     for image, encoding in images:
         message = ENCODER.encode_image(image, encoding, HEADER)
         assert message.step * message.height == len(message.data) == image.nbytes
         back = view_image(message)
         np.testing.assert_array_equal(back, image)
-        assert back.dtype == (np.uint16 if encoding == '16UC1' else np.uint8)
+        assert back.dtype == {'16UC1': np.uint16, '32FC1': np.float32}.get(encoding, np.uint8)
         if encoding == '16UC1':
             np.testing.assert_array_equal(decode_instances(message), image)
     message = ENCODER.encode_image(rgb, 'rgb8', HEADER)

@@ -98,11 +98,15 @@ def test_other_messages_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ('encoding', 'shape', 'dtype'),
-    [('mono8', (5, 7), 'uint8'), ('rgb8', (5, 7, 3), 'uint8'), ('16UC1', (5, 7), 'uint16')],
+    [
+        ('mono8', (5, 7), 'uint8'), ('rgb8', (5, 7, 3), 'uint8'), ('16UC1', (5, 7), 'uint16'),
+        ('32FC1', (5, 7), 'float32'),
+    ],
 )
 @pytest.mark.parametrize('layout', ['plain', 'transposed', 'flipped', 'big-endian'])
 def test_encode_image(encoding: str, shape: tuple[int, ...], dtype: str, layout: str) -> None:
-    image = RNG.integers(0, np.iinfo(dtype).max + 1, shape).astype('>u2' if layout == 'big-endian' else dtype)
+    largest = 256 ** min(2, np.dtype(dtype).itemsize)
+    image = RNG.integers(0, largest, shape).astype('>u2' if layout == 'big-endian' else dtype)
     image = {'transposed': image.swapaxes(0, 1), 'flipped': image[:, ::-1]}.get(layout, image)
     if layout == 'big-endian':
         image = image.astype(dtype)
@@ -112,7 +116,7 @@ def test_encode_image(encoding: str, shape: tuple[int, ...], dtype: str, layout:
     assert message.step == image.shape[1] * image.itemsize * (3 if encoding == 'rgb8' else 1)
     assert isinstance(message.data, array.array)
     np.testing.assert_array_equal(np.frombuffer(message.data, np.dtype(dtype).newbyteorder('<')), image.reshape(-1))
-    if encoding != '16UC1':
+    if encoding in ('mono8', 'rgb8'):
         decoded = decode_image(message)
         np.testing.assert_array_equal(decoded if encoding == 'rgb8' else decoded[..., 0], image)
 
@@ -121,6 +125,7 @@ def test_encode_image(encoding: str, shape: tuple[int, ...], dtype: str, layout:
     ('image', 'encoding'),
     [
         (np.zeros((2, 2), np.int32), '16UC1'),
+        (np.zeros((2, 2), np.float64), '32FC1'),
         (np.zeros((2, 2, 3), np.uint8), 'mono8'),
         (np.zeros((2, 2, 4), np.uint8), 'rgb8'),
         (np.zeros((0, 2), np.uint8), 'mono8'),

@@ -47,7 +47,8 @@ class Rig:
     def __init__(self, node: LifecycleNode, checkpoint: Path):
         self.config = NodeConfig(score_threshold=0.0, max_detections=3)
         self.predictor = WatchedPredictor(load_checkpoint(checkpoint))
-        self.outputs = {camera: SceneOutputs(node, self.predictor.labels, camera) for camera in CAMERAS}
+        labels, parts = self.predictor.labels, self.predictor.parts
+        self.outputs = {camera: SceneOutputs(node, labels, parts, camera) for camera in CAMERAS}
         self.total = FrameStatistics()
         self.statistics = {camera: FrameStatistics(self.total) for camera in CAMERAS}
         self.stages = SceneStages(node, self.predictor, self.outputs, self.statistics, lambda: self.config)

@@ -37,7 +37,7 @@ class Engine(Protocol):
     precision: str
 
     def __call__(self, batch: Tensor) -> NetworkOutput:
-        """Run (B, 3, H, W) normalised images; what is returned is valid until the next call.
+        """Run (B, C, H, W) normalised inputs; what is returned is valid until the next call.
 
         Raises:
             InputError: the device's memory does not suffice.

@@ -54,9 +54,9 @@ class OpenVinoEngine:
 
     def __call__(self, batch: Tensor) -> NetworkOutput:
         """See `engines.Engine`."""
-        count, _, height, width = batch.shape
+        count, channels, height, width = batch.shape
         images = batch.contiguous().numpy()
-        requests = self._requests(height, width, streams=min(count, self._threads))
+        requests = self._requests(channels, height, width, streams=min(count, self._threads))
         results: list[list[np.ndarray]] = []
         for start in range(0, count, len(requests)):
             running = list(zip(requests, images[start : start + len(requests)], strict=False))
@@ -69,15 +69,15 @@ class OpenVinoEngine:
                 results.append(tensors if count == 1 else [t.copy() for t in tensors])
         return join_outputs(self._names, results)
 
-    def _requests(self, height: int, width: int, streams: int) -> list[Any]:
-        """Ready to run (1, 3, height, width), as many side by side as `streams`."""
+    def _requests(self, channels: int, height: int, width: int, streams: int) -> list[Any]:
+        """Ready to run (1, channels, height, width), as many side by side as `streams`."""
         key = (height, width, streams)
         if key not in self._compiled:
             if len(self._compiled) >= MAX_SHAPES:  # a stream of ever-changing sizes must not grow memory
                 self._compiled.pop(next(iter(self._compiled)))
             model = self._core.read_model(self._graph)
             try:
-                model.reshape([1, 3, height, width])
+                model.reshape([1, channels, height, width])
             except RuntimeError as error:
                 raise InputError(f'{self._graph.name}: cannot run a canvas of {height}x{width}: {error}') from error
             options = {

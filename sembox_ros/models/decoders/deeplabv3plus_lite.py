@@ -30,7 +30,7 @@ class DeepLabV3PlusLite(Decoder):
         channels = config.decoder_channels
         self.stride = encoder.strides[1]
         self._factor = encoder.strides[-1] // self.stride
-        shortcut = 8 * round(SHORTCUT_SHARE * channels / 8)
+        shortcut = max(8, 8 * round(SHORTCUT_SHARE * channels / 8))
         self.aspp = LiteASPP(encoder.channels[-1], channels, encoder.group_width)
         self.shortcut = ConvNormRelu(encoder.channels[1], shortcut)
         self.predict = LiteConv(channels + shortcut, outputs, encoder.group_width, predicts=True)
