@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sembox_ros.config import suggest
@@ -31,8 +31,26 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 def instance_options(name: str) -> dict[str, bool]:
     """The options that make a dataset give `Sample.instances`; none for one that has no instances or is unknown."""
-    known = inspect.signature(DATASETS[name]).parameters if name in DATASETS else {}
-    return {'with_instances': True} if 'with_instances' in known else {}
+    return {'with_instances': True} if name in DATASETS and 'with_instances' in _options_of(name) else {}
+
+
+def part_options(name: str, parts: Iterable[str]) -> dict[str, bool]:
+    """The options that make a dataset give these parts of `Sample`, such as depth, flow and motion; none if unknown.
+
+    Raises:
+        ConfigError: the dataset never has one of them; the message says which have.
+    """
+    wanted = {f'with_{part}': True for part in sorted(parts)} if name in DATASETS else {}
+    for option in wanted:
+        if option not in _options_of(name):
+            fitting = ', '.join(other for other in DATASETS if option in _options_of(other))
+            part = option.removeprefix('with_')
+            raise ConfigError(f'dataset: expected one that has {part}, which the network needs ({fitting}); got {name}')
+    return wanted
+
+
+def _options_of(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(DATASETS[name]).parameters
 
 
 def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
@@ -49,7 +67,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
     if name not in DATASETS:
         raise ConfigError(f"dataset: '{name}' is unknown{suggest(name, DATASETS)}; known: {', '.join(DATASETS)}")
     factory = DATASETS[name]
-    parameters = inspect.signature(factory).parameters
+    parameters = _options_of(name)
     for option in options:
         if option not in parameters:
             hint = suggest(option, parameters)
