@@ -23,7 +23,7 @@ from sembox_ros.cli.common import (
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
-from sembox_ros.data.datasets import instance_options, load_dataset, part_options
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
@@ -139,16 +139,16 @@ def list_fusions(predictor: Predictor) -> list[str]:
 
 
 def load_truth(name: str, predictor: Predictor, chosen: Mapping[str, Any]) -> Dataset:
-    """The dataset with everything that the network takes and says, as far as `chosen` does not say otherwise.
+    """The dataset with what the network takes and, where it knows it, what the network says; `chosen` wins.
 
     Raises:
-        ConfigError: unknown options, or the dataset never has what the network takes or says.
+        ConfigError: unknown options, or the dataset never has what the network takes.
         DatasetError: its files are missing or damaged.
     """
     model = predictor.checkpoint.config
-    asked = ({'flow'} & set(model.inputs)) | ({'depth', 'motion'} & set(model.tasks))
-    asked -= {part for part in asked if chosen.get(f'with_{part}') is False}
-    return load_dataset(name, {**instance_options(name), **part_options(name, asked), **chosen})
+    useful = ['instances', *(task for task in model.tasks if task != 'semantic')]
+    needed = [part for part in model.inputs if part != 'image']
+    return load_dataset(name, {**part_options(name, needed=needed, useful=useful), **chosen})
 
 
 def run(options: argparse.Namespace) -> int:
@@ -190,11 +190,7 @@ def run(options: argparse.Namespace) -> int:
         **_circumstances(options, predictor),
         'dataset_options': chosen,
         'images': count,
-        'masks_graded': grade.masks,
-        'images_with_boxes_graded': grade.images,
-        'panoptic_scenes_graded': grade.scenes,
-        'depth_maps_graded': grade.depths,
-        'motion_masks_graded': grade.motions,
+        **_counts(grade),
         **dataclasses.asdict(detection),
         **fusions[detection.fusion].to_dict(),
         'fusions': {name: scores.to_dict() for name, scores in fusions.items()},
@@ -202,11 +198,7 @@ def run(options: argparse.Namespace) -> int:
     }
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
     _print_scores(fusions)
-    scores, limits = fusions[detection.fusion], ''
-    if scores.boxes is not None:
-        limits += f', AP of boxes with score >= {detection.score_threshold:g}'
-    if scores.panoptic is not None:
-        limits += f', PQ of instances with score >= {least:g}'
+    limits = _limits(fusions[detection.fusion], detection.score_threshold, options.min_instance_score)
     print(
         f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent{limits}; '
         f'all numbers in {options.out}/metrics.json'
@@ -230,6 +222,17 @@ def _circumstances(options: argparse.Namespace, predictor: Predictor) -> dict[st
     }
 
 
+def _counts(grade: SceneGrade) -> dict[str, int]:
+    """What metrics.json says about how much was graded of each part."""
+    return {
+        'masks_graded': grade.masks,
+        'images_with_boxes_graded': grade.images,
+        'panoptic_scenes_graded': grade.scenes,
+        'depth_maps_graded': grade.depths,
+        'motion_masks_graded': grade.motions,
+    }
+
+
 def _print_scores(fusions: Mapping[str, GradeScores]) -> None:
     """The scores of the first one, and a line for each if there are more."""
     scores = next(iter(fusions.values()))
@@ -243,6 +246,13 @@ def _print_scores(fusions: Mapping[str, GradeScores]) -> None:
         print(motion_line(scores.motion))
     if len(fusions) > 1:
         print(f'\n{fusions_table(fusions)}')
+
+
+def _limits(scores: GradeScores, score_threshold: float, min_instance_score: float) -> str:
+    """Which boxes and instances counted, in words."""
+    boxes = f', AP of boxes with score >= {score_threshold:g}' if scores.boxes is not None else ''
+    instances = f', PQ of instances with score >= {min_instance_score:g}' if scores.panoptic is not None else ''
+    return boxes + instances
 
 
 def main(args: list[str] | None = None) -> int:

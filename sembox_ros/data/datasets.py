@@ -29,24 +29,25 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def instance_options(name: str) -> dict[str, bool]:
-    """The options that make a dataset give `Sample.instances`; none for one that has no instances or is unknown."""
-    return {'with_instances': True} if name in DATASETS and 'with_instances' in _options_of(name) else {}
+def part_options(name: str, *, needed: Iterable[str] = (), useful: Iterable[str] = ()) -> dict[str, bool]:
+    """The options that make a dataset give further parts of `Sample`; none for an unknown dataset.
 
-
-def part_options(name: str, parts: Iterable[str]) -> dict[str, bool]:
-    """The options that make a dataset give these parts of `Sample`, such as depth, flow and motion; none if unknown.
+    Args:
+        name: a key of `DATASETS`.
+        needed: of instances, depth, flow and motion: those that it must know.
+        useful: those that are asked for where it knows them.
 
     Raises:
-        ConfigError: the dataset never has one of them; the message says which have.
+        ConfigError: it never has one that is needed; the message says which datasets have.
     """
-    wanted = {f'with_{part}': True for part in sorted(parts)} if name in DATASETS else {}
-    for option in wanted:
-        if option not in _options_of(name):
-            fitting = ', '.join(other for other in DATASETS if option in _options_of(other))
-            part = option.removeprefix('with_')
-            raise ConfigError(f'dataset: expected one that has {part}, which the network needs ({fitting}); got {name}')
-    return wanted
+    if name not in DATASETS:
+        return {}
+    for part in sorted(needed):
+        if f'with_{part}' not in _options_of(name):
+            fitting = ', '.join(other for other in DATASETS if f'with_{part}' in _options_of(other))
+            raise ConfigError(f'dataset: expected one with {part}, which the network needs ({fitting}); got {name}')
+    options = (f'with_{part}' for part in (*needed, *useful))
+    return {option: True for option in options if option in _options_of(name)}
 
 
 def _options_of(name: str) -> Mapping[str, inspect.Parameter]:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from sembox_ros.data.datasets import instance_options, load_dataset, part_options
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import DatasetError
@@ -137,12 +137,11 @@ def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
         DatasetError: it is not there.
     """
     data = config.data
-    with_instances = instance_options(data.dataset)
-    learnt = with_instances if learns_instances(config) else {}
-    flow = {'flow'} & set(requested_model(config).inputs)
-    needed = part_options(data.dataset, flow | learnt_tasks(config))
-    train = load_dataset(data.dataset, data.options({**data.train, **learnt, **needed}))
-    val = load_dataset(data.dataset, data.options({**data.val, **with_instances, **needed}))
+    needed = learnt_tasks(config) | ({'flow'} & set(requested_model(config).inputs))
+    learnt = part_options(data.dataset, needed=needed, useful=['instances'] if learns_instances(config) else [])
+    graded = part_options(data.dataset, needed=needed, useful=['instances'])
+    train = load_dataset(data.dataset, data.options({**data.train, **learnt}))
+    val = load_dataset(data.dataset, data.options({**data.val, **graded}))
     return train, val
 
 

@@ -81,8 +81,11 @@ def requested_model(config: TrainConfig) -> ModelConfig:
     Raises:
         ConfigError: `model_options` do not fit.
     """
-    known = dataclasses.asdict(MODELS[config.model].config) if config.model in MODELS else {}
-    return from_mapping(ModelConfig, known | dict(config.model_options))
+    options = dataclasses.asdict(MODELS[config.model].config) if config.model in MODELS else {}
+    tasks = config.model_options.get('tasks')
+    if isinstance(tasks, (list, tuple)) and 'semantic' not in tasks:
+        options['semantic_classes'] = 0
+    return from_mapping(ModelConfig, options | config.model_options)
 
 
 def is_frozen(config: TrainConfig, part: str) -> bool:
