@@ -11,7 +11,7 @@ from torch import nn
 from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch
-from sembox_ros.draw import draw_overlay
+from sembox_ros.draw import colorize_depth, draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import SceneLabels
@@ -118,20 +118,24 @@ class Grader:
 
 
 def draw_example(sample: Sample, scene: Scene, pred: SceneLabels, gt: SceneLabels) -> np.ndarray:
-    """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb."""
+    """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb; (2 H, 3 W, 3) with depth below."""
     truth = Detections.empty()
     if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
         asked = ~sample.is_crowd
         scores = np.ones(int(asked.sum()), np.float32)
         truth = Detections(sample.boxes_xyxy[asked], sample.class_ids[asked], scores)
     confident = None if scene.detections is None else scene.detections.above(DRAWN_SCORE)
+    moves = None if sample.motion is None else sample.motion == 1
     columns = [sample.image]
     for shown, labels in (
-        (Scene(scene.size_hw, semantic=sample.semantic, detections=truth), gt),
-        (Scene(scene.size_hw, semantic=scene.semantic, detections=confident), pred),
+        (Scene(scene.size_hw, semantic=sample.semantic, detections=truth, motion=moves), gt),
+        (Scene(scene.size_hw, semantic=scene.semantic, detections=confident, motion=scene.motion), pred),
     ):
         columns.append(draw_overlay(sample.image, shown, labels, alpha=0.6))
-    return np.concatenate(columns, axis=1)
+    rows = [columns]
+    if sample.depth is not None and scene.depth is not None:
+        rows.append([np.full_like(sample.image, 255), *map(colorize_depth, (sample.depth, scene.depth))])
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 @torch.no_grad()

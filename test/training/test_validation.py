@@ -192,7 +192,17 @@ def test_depth_and_motion_are_graded_at_the_size_of_the_image():
     assert (scores.semantic, scores.boxes, scores.panoptic) == (None, None, None)
     assert (scores.depth.abs_rel, scores.depth.rmse_m, scores.depth.delta1) == pytest.approx((0.5, 10.0, 0.0), abs=1e-4)
     assert (scores.motion.moving_iou, scores.motion.static_iou) == (50 / 200, 0.0)
-    assert len(grader.pictures) == 1
+    [picture] = grader.pictures
+    assert picture.shape == (200, 750, 3)
+    # Below are the depths of both sides: none where there is none, then 20 m and 30 m.
+    near, far = picture[199, 499].astype(int), picture[199, 749].astype(int)
+    assert not picture[101, 251:500].any()
+    assert np.abs(near - far).max() > 10
+    # What moves is outlined: a stripe in the truth, everything in the prediction.
+    plain = draw_example(truth, Scene(size_hw), LABELS, LABELS)
+    assert plain.shape == (100, 750, 3)
+    assert not np.array_equal(plain[:100, 500:], picture[:100, 500:])
+    assert not np.array_equal(plain[50, 250:310], truth.image[50, :60])
 
 
 def boxes(ap: float, ap50: float) -> BoxScores:
