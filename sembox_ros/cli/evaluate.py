@@ -1,4 +1,4 @@
-"""`python -m sembox_ros evaluate`: mIoU, AP and PQ of a checkpoint on a labeled dataset. Needs no ROS."""
+"""`python -m sembox_ros evaluate`: mIoU, AP, PQ, depth and motion of a checkpoint on a dataset. Needs no ROS."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ from sembox_ros.cli.common import (
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import DetectionConfig
-from sembox_ros.data.datasets import instance_options, load_dataset
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
-from sembox_ros.evaluation.scores import GradeScores, fusions_table, scores_table, sizes_line
+from sembox_ros.evaluation.scores import (
+    GradeScores,
+    depth_line,
+    fusions_table,
+    motion_line,
+    scores_table,
+    sizes_line,
+)
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.label_ids import has_label_ids
 from sembox_ros.panoptic_files import PanopticWriter
@@ -108,12 +115,15 @@ def evaluate(
     writers: Writers | None = None,
 ) -> int:
     """Predict and count image by image; returns how many there were."""
-    outputs = ('semantic', 'detections', *(['panoptic'] if grade.has_panoptic or writers is not None else []))
+    outputs = {'semantic', 'detections', 'depth', 'motion'}
+    outputs |= {'panoptic'} if grade.has_panoptic or writers is not None else set()
     predict = partial(predictor.predict, detection=detection, outputs=outputs, min_instance_score=min_instance_score)
     count = min(limit or len(dataset), len(dataset))
     for index in tqdm(range(count), desc='evaluate', unit='image', disable=None):
         sample = dataset[index]
-        [scene] = predict([sample.image])
+        # What the dataset says in place of flow that would be measured: its images need not be in a row.
+        flows = None if sample.flow is None else [sample.flow]
+        [scene] = predict([sample.image], flows=flows)
         add_scores(grade, sample, scene, dataset.labels)
         if writers is not None:
             writers.write(sample.image_id, scene)
@@ -128,6 +138,19 @@ def list_fusions(predictor: Predictor) -> list[str]:
     return [*(['boxes'] if model.box_head else []), *(FUSIONS if model.instance_channels else [])]
 
 
+def load_truth(name: str, predictor: Predictor, chosen: Mapping[str, Any]) -> Dataset:
+    """The dataset with what the network takes and, where it knows it, what the network says; `chosen` wins.
+
+    Raises:
+        ConfigError: unknown options, or the dataset never has what the network takes.
+        DatasetError: its files are missing or damaged.
+    """
+    model = predictor.checkpoint.config
+    useful = ['instances', *(task for task in model.tasks if task != 'semantic')]
+    needed = [part for part in model.inputs if part != 'image']
+    return load_dataset(name, {**part_options(name, needed=needed, useful=useful), **chosen})
+
+
 def run(options: argparse.Namespace) -> int:
     """Grade the checkpoint, print the tables and write metrics.json."""
     if options.limit < 0:
@@ -135,11 +158,11 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.min_instance_score <= 1:
         raise ConfigError(f'--min-instance-score: expected 0..1, got {options.min_instance_score}')
     detection, chosen = detection_config(options), dataset_options(options)
-    dataset = load_dataset(options.dataset, {**instance_options(options.dataset), **chosen})
     predictor = load_predictor(options)
+    dataset = load_truth(options.dataset, predictor, chosen)
     detection = dataclasses.replace(detection, fusion=predictor.choose_fusion(detection))
     grade = SceneGrade(predictor.labels, dataset.labels)
-    if not grade.has_masks and not grade.has_boxes:
+    if not (grade.has_masks or grade.has_boxes or {'depth', 'motion'} & set(predictor.checkpoint.config.tasks)):
         raise ConfigError(f'the checkpoint cannot be graded on {options.dataset}: {"; ".join(grade.notes)}')
     writers = None
     if options.save_predictions:
@@ -155,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
     fusions = {detection.fusion: grade.compute()}
     notes = list(grade.notes)
     if not predictor.checkpoint.config.finds_objects:
-        notes.append('no AP, no PQ: the network has masks alone and finds no objects')
+        notes.append('no AP, no PQ: the network finds no objects')
     others = [name for name in list_fusions(predictor) if name not in fusions] if options.compare_fusions else []
     for name in others:
         other = SceneGrade(predictor.labels, dataset.labels)
@@ -167,9 +190,7 @@ def run(options: argparse.Namespace) -> int:
         **_circumstances(options, predictor),
         'dataset_options': chosen,
         'images': count,
-        'masks_graded': grade.masks,
-        'images_with_boxes_graded': grade.images,
-        'panoptic_scenes_graded': grade.scenes,
+        **_counts(grade),
         **dataclasses.asdict(detection),
         **fusions[detection.fusion].to_dict(),
         'fusions': {name: scores.to_dict() for name, scores in fusions.items()},
@@ -177,11 +198,7 @@ def run(options: argparse.Namespace) -> int:
     }
     (options.out / 'metrics.json').write_text(json.dumps(metrics, indent=1, allow_nan=False))
     _print_scores(fusions)
-    scores, limits = fusions[detection.fusion], ''
-    if scores.boxes is not None:
-        limits += f', AP of boxes with score >= {detection.score_threshold:g}'
-    if scores.panoptic is not None:
-        limits += f', PQ of instances with score >= {least:g}'
+    limits = _limits(fusions[detection.fusion], detection.score_threshold, options.min_instance_score)
     print(
         f'\n{count} images of {options.dataset} in {seconds:.0f} s; all in percent{limits}; '
         f'all numbers in {options.out}/metrics.json'
@@ -205,14 +222,37 @@ def _circumstances(options: argparse.Namespace, predictor: Predictor) -> dict[st
     }
 
 
+def _counts(grade: SceneGrade) -> dict[str, int]:
+    """What metrics.json says about how much was graded of each part."""
+    return {
+        'masks_graded': grade.masks,
+        'images_with_boxes_graded': grade.images,
+        'panoptic_scenes_graded': grade.scenes,
+        'depth_maps_graded': grade.depths,
+        'motion_masks_graded': grade.motions,
+    }
+
+
 def _print_scores(fusions: Mapping[str, GradeScores]) -> None:
     """The scores of the first one, and a line for each if there are more."""
     scores = next(iter(fusions.values()))
-    print(scores_table(*scores))
+    if scores.semantic or scores.boxes or scores.panoptic:
+        print(scores_table(scores.semantic, scores.boxes, scores.panoptic))
     if scores.boxes is not None:
         print(sizes_line(scores.boxes.to_dict()))
+    if scores.depth is not None:
+        print(depth_line(scores.depth))
+    if scores.motion is not None:
+        print(motion_line(scores.motion))
     if len(fusions) > 1:
         print(f'\n{fusions_table(fusions)}')
+
+
+def _limits(scores: GradeScores, score_threshold: float, min_instance_score: float) -> str:
+    """Which boxes and instances counted, in words."""
+    boxes = f', AP of boxes with score >= {score_threshold:g}' if scores.boxes is not None else ''
+    instances = f', PQ of instances with score >= {min_instance_score:g}' if scores.panoptic is not None else ''
+    return boxes + instances
 
 
 def main(args: list[str] | None = None) -> int:

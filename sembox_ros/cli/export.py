@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sembox_ros.cli.common import parse_size, run_command
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
 from sembox_ros.config import InputConfig
-from sembox_ros.data.datasets import load_dataset
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.data.sample import Dataset
 from sembox_ros.errors import ConfigError
 from sembox_ros.inference.export import (
@@ -159,8 +159,8 @@ def run(options: argparse.Namespace) -> int:
     batches: Iterator[np.ndarray] = iter(())
     picture: np.ndarray | None = None
     if options.int8:
-        flow = {'with_flow': True} if 'flow' in checkpoint.config.inputs else {}
-        dataset = load_dataset(options.dataset, {**flow, **dataset_options(options)})
+        taken = part_options(options.dataset, needed=[name for name in checkpoint.config.inputs if name != 'image'])
+        dataset = load_dataset(options.dataset, {**taken, **dataset_options(options)})
         batches = calibration_batches(dataset, exported_input(checkpoint, asked), options.calibration_images)
         picture = dataset[0].image if len(dataset) else None
     differences = export(checkpoint, out, asked, batches, verify=options.verify, picture=picture)

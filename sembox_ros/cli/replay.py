@@ -23,7 +23,7 @@ from sembox_ros.cli.common import (
     run_command,
 )
 from sembox_ros.cli.dataset_arguments import add_dataset_arguments, dataset_options
-from sembox_ros.data.datasets import instance_options, load_dataset
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.errors import ConfigError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.replay.cluster import run_jobs_on_ray
@@ -123,7 +123,7 @@ def load_truth(options: argparse.Namespace) -> TruthSource | None:
         return None
     if not 0 <= options.truth_tolerance_ms < math.inf:
         raise ConfigError(f'--truth-tolerance-ms: expected 0 or more, got {options.truth_tolerance_ms:g}')
-    dataset = load_dataset(options.dataset, {**instance_options(options.dataset), **chosen})
+    dataset = load_dataset(options.dataset, {**part_options(options.dataset, useful=['instances']), **chosen})
     stamps = Path(options.truth_stamps) if options.truth_stamps else None
     # A finished replay is told from one with another truth by these words.
     given = [f'{name} {value}' for name, value in chosen.items() if name != 'root']

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sembox_ros.config import suggest
@@ -29,10 +29,29 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def instance_options(name: str) -> dict[str, bool]:
-    """The options that make a dataset give `Sample.instances`; none for one that has no instances or is unknown."""
-    known = inspect.signature(DATASETS[name]).parameters if name in DATASETS else {}
-    return {'with_instances': True} if 'with_instances' in known else {}
+def part_options(name: str, *, needed: Iterable[str] = (), useful: Iterable[str] = ()) -> dict[str, bool]:
+    """The options that make a dataset give further parts of `Sample`; none for an unknown dataset.
+
+    Args:
+        name: a key of `DATASETS`.
+        needed: of instances, depth, flow and motion: those that it must know.
+        useful: those that are asked for where it knows them.
+
+    Raises:
+        ConfigError: it never has one that is needed; the message says which datasets have.
+    """
+    if name not in DATASETS:
+        return {}
+    for part in sorted(needed):
+        if f'with_{part}' not in _options_of(name):
+            fitting = ', '.join(other for other in DATASETS if f'with_{part}' in _options_of(other))
+            raise ConfigError(f'dataset: expected one with {part}, which the network needs ({fitting}); got {name}')
+    options = (f'with_{part}' for part in (*needed, *useful))
+    return {option: True for option in options if option in _options_of(name)}
+
+
+def _options_of(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(DATASETS[name]).parameters
 
 
 def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
@@ -49,7 +68,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
     if name not in DATASETS:
         raise ConfigError(f"dataset: '{name}' is unknown{suggest(name, DATASETS)}; known: {', '.join(DATASETS)}")
     factory = DATASETS[name]
-    parameters = inspect.signature(factory).parameters
+    parameters = _options_of(name)
     for option in options:
         if option not in parameters:
             hint = suggest(option, parameters)

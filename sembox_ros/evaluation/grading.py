@@ -11,7 +11,9 @@ import numpy as np
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.evaluation.arrays import load_arrays, pack_json, save_arrays, unpack_json
 from sembox_ros.evaluation.coco_ap import BoxAP, check_class_ids
+from sembox_ros.evaluation.depth import DepthError
 from sembox_ros.evaluation.miou import SemanticIoU, check_mask
+from sembox_ros.evaluation.motion import MotionIoU
 from sembox_ros.evaluation.pq import PanopticQuality, check_panoptic
 from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import LabelSet, SceneLabels
@@ -24,7 +26,7 @@ _VOID_NAME = 'void'  # what label sets that make a class of it call what belongs
 
 
 class SceneGrade:
-    """Collects mIoU, AP and PQ in the ground truth's classes; a class is the same where its name is.
+    """Collects mIoU, AP and PQ in the ground truth's classes, the same where their names are; and depth and motion.
 
     Masks and panoptic scenes need a network that knows every class of the ground truth; scenes also need, on either
     side, boxes whose classes are those of masks. Boxes are graded in the classes that both sides know: objects and
@@ -39,15 +41,18 @@ class SceneGrade:
         masks: how many masks were counted.
         images: how many images' boxes were counted.
         scenes: how many panoptic scenes were counted.
+        depths: how many depth maps were counted.
+        motions: how many masks of motion were counted.
     """
 
     def __init__(self, pred: SceneLabels, gt: SceneLabels) -> None:
         self.notes: list[str] = []
-        self.masks = self.images = self.scenes = 0
+        self.masks = self.images = self.scenes = self.depths = self.motions = 0
         self._pred, self._gt = pred, gt
         self._semantic = self._plan_semantic(pred.semantic, gt.semantic)
         self._boxes = self._plan_boxes(pred.detection, gt.detection)
         self._panoptic = self._plan_panoptic(pred, gt)
+        self._depth, self._motion = DepthError(), MotionIoU()
 
     @property
     def has_masks(self) -> bool:
@@ -183,6 +188,32 @@ class SceneGrade:
         self.scenes += 1
         return pq
 
+    def add_depth(self, pred: np.ndarray, gt: np.ndarray) -> None:
+        """Count one depth map.
+
+        Args:
+            pred: (H, W) float32 metres.
+            gt: (H, W) float32 metres, 0 = unknown.
+
+        Raises:
+            InputError: shapes or dtypes do not fit, or a prediction is no number.
+        """
+        self._depth.update(pred, gt)
+        self.depths += 1
+
+    def add_motion(self, pred: np.ndarray, gt: np.ndarray) -> None:
+        """Count one mask of what moves.
+
+        Args:
+            pred: (H, W) bool.
+            gt: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
+
+        Raises:
+            InputError: shapes or dtypes do not fit, or the ground truth has another number.
+        """
+        self._motion.update_mask(pred, gt)
+        self.motions += 1
+
     def merge(self, other: SceneGrade) -> None:
         """Take over what another one of the same label sets counted, of other images.
 
@@ -198,6 +229,10 @@ class SceneGrade:
             self._semantic.merge(other._semantic)
         if self._panoptic is not None and other._panoptic is not None:
             self._panoptic.merge(other._panoptic)
+        self._depth.merge(other._depth)
+        self._motion.merge(other._motion)
+        self.depths += other.depths
+        self.motions += other.motions
         self.masks += other.masks
         self.images += other.images
         self.scenes += other.scenes
@@ -212,6 +247,8 @@ class SceneGrade:
             'masks': self.masks,
             'scenes': self.scenes,
         }
+        if self.depths or self.motions:
+            header |= {'depths': self.depths, 'motions': self.motions}
         arrays = {'header': pack_json(header)}
         if self._semantic is not None:
             arrays['confusion'] = self._semantic.confusion()
@@ -219,6 +256,8 @@ class SceneGrade:
             arrays |= self._boxes.to_arrays()
         if self._panoptic is not None:
             arrays['panoptic'] = self._panoptic.counts()
+        if self.depths or self.motions:
+            arrays |= {'depth': self._depth.counts(), 'motion': self._motion.confusion()}
         return arrays
 
     @classmethod
@@ -245,6 +284,8 @@ class SceneGrade:
         expected |= {'confusion'} if grade.has_masks else set()
         expected |= set(BoxAP.ARRAYS) if grade.has_boxes else set()
         expected |= {'panoptic'} if with_panoptic else set()
+        with_maps = 'depths' in header
+        expected |= {'depth', 'motion'} if with_maps else set()
         if arrays.keys() != expected:
             raise InputError(f'arrays: expected {sorted(expected)}, got {sorted(arrays)}')
         grade.masks = _count_in(header, 'masks')
@@ -256,6 +297,10 @@ class SceneGrade:
         if grade._panoptic is not None and with_panoptic:
             grade._panoptic.restore(arrays['panoptic'])
             grade.scenes = _count_in(header, 'scenes')
+        if with_maps:
+            grade._depth.restore(arrays['depth'])
+            grade._motion.restore(arrays['motion'])
+            grade.depths, grade.motions = _count_in(header, 'depths'), _count_in(header, 'motions')
         return grade
 
     def save(self, path: str | Path) -> None:
@@ -297,6 +342,8 @@ class SceneGrade:
             semantic=self._semantic.compute() if self._semantic is not None and self.masks else None,
             boxes=self._boxes.compute() if self._boxes is not None and self.images else None,
             panoptic=self._panoptic.compute() if self._panoptic is not None and self.scenes else None,
+            depth=self._depth.compute() if self.depths else None,
+            motion=self._motion.scores() if self.motions else None,
         )
 
 

@@ -96,12 +96,52 @@ class PanopticScores:
         return _json_ready(asdict(self))
 
 
+@dataclass(frozen=True)
+class DepthScores:
+    """Errors of depth up to 80 m, each the mean over images; NaN without any.
+
+    Attributes:
+        abs_rel: mean relative error of the pixels, from 0.
+        rmse_m: root of their mean square error, metres.
+        delta1: share of the pixels that are less than 1.25 times too near or too far, 0..1.
+    """
+
+    abs_rel: float
+    rmse_m: float
+    delta1: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, None for NaN."""
+        return _json_ready(asdict(self))
+
+
+@dataclass(frozen=True)
+class MotionScores:
+    """Intersection over union of what moves and of what does not, 0..1; NaN where neither side has it.
+
+    Attributes:
+        motion_miou: mean of both.
+        moving_iou: of the pixels that move.
+        static_iou: of those that do not.
+    """
+
+    motion_miou: float
+    moving_iou: float
+    static_iou: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, None for NaN."""
+        return _json_ready(asdict(self))
+
+
 class GradeScores(NamedTuple):
     """All that a network scored; None for a part that was not graded."""
 
-    semantic: SemanticScores | None
-    boxes: BoxScores | None
-    panoptic: PanopticScores | None
+    semantic: SemanticScores | None = None
+    boxes: BoxScores | None = None
+    panoptic: PanopticScores | None = None
+    depth: DepthScores | None = None
+    motion: MotionScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -113,6 +153,20 @@ def sizes_line(boxes: Mapping[str, Any]) -> str:
     small, medium, large = (boxes[f'ap_{size}'] for size in ('small', 'medium', 'large'))
     values = [_percent(math.nan if value is None else value) for value in (small, medium, large)]
     return f'AP by size: {values[0]} below 32x32 px, {values[1]} up to 96x96 px, {values[2]} above'
+
+
+def depth_line(depth: DepthScores) -> str:
+    """Errors of depth in one line; '-' without any."""
+    if math.isnan(depth.abs_rel):
+        return 'depth: -'
+    rmse, near = f'{depth.rmse_m:.2f} m', _percent(depth.delta1)
+    return f'depth: mean relative error {_percent(depth.abs_rel)}, RMSE {rmse}, less than 1.25 times off {near}'
+
+
+def motion_line(motion: MotionScores) -> str:
+    """IoU of what moves in one line; '-' where there is nothing to measure."""
+    values = [_percent(value) for value in (motion.moving_iou, motion.static_iou, motion.motion_miou)]
+    return f'motion: IoU {values[0]} of what moves, {values[1]} of the rest, mean {values[2]}'
 
 
 def _json_ready(value: Any) -> Any:
@@ -161,7 +215,8 @@ def fusions_table(fusions: Mapping[str, GradeScores]) -> str:
     """Panoptic qualities in percent, and AP, one fusion per line; '-' where there is nothing to measure."""
     width = max(len(name) for name in (*fusions, 'fusion'))
     lines = [f'{"fusion":<{width}}' + ''.join(f'{t:>8}' for t in ('PQ', 'SQ', 'RQ', 'things', 'stuff', 'AP'))]
-    for name, (_, boxes, panoptic) in fusions.items():
+    for name, scores in fusions.items():
+        boxes, panoptic = scores.boxes, scores.panoptic
         values = [math.nan] * 5
         if panoptic is not None:
             values = [panoptic.pq, panoptic.sq, panoptic.rq, panoptic.pq_things, panoptic.pq_stuff]

@@ -22,7 +22,7 @@ from sembox_ros.inference.flow import measure_flow
 from sembox_ros.inference.graphs import EXPORTED, load_exported
 from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
-from sembox_ros.models.sembox import MAPS, NetworkOutput, semantic_sizes
+from sembox_ros.models.sembox import NetworkOutput, map_sizes
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene, parts_of
@@ -261,12 +261,11 @@ class Predictor:
         if canvas_hw not in self._decodings:
             if len(self._decodings) >= 8:  # a stream of ever-changing sizes must not grow memory
                 self._decodings.clear()
-            maps = [tensor for name in MAPS if (tensor := getattr(raw, name)) is not None]
             self._decodings[canvas_hw] = Decoding.of_canvas(
                 canvas_hw,
                 model=self.checkpoint.config,
                 labels=self.labels,
-                semantic_sizes=semantic_sizes(self.checkpoint.model, maps[0]) if maps else (),
+                semantic_sizes=map_sizes(self.checkpoint.model, raw),
                 semantic_extent=self.checkpoint.input.semantic_extent,
                 device=self.engine.device,
             )

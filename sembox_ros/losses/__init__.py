@@ -10,14 +10,25 @@ from torch import Tensor
 
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.losses.box import BoxLoss
+from sembox_ros.losses.depth import DepthLoss
 from sembox_ros.losses.instance import InstanceLoss
+from sembox_ros.losses.motion import MotionLoss
 from sembox_ros.losses.semantic import SemanticLoss
 from sembox_ros.ops.grids import Grids
 from sembox_ros.ops.outputs import RawOutput
 
-LOSSES: dict[str, Callable[..., Any]] = {'box': BoxLoss, 'semantic': SemanticLoss, 'instance': InstanceLoss}
+LOSSES: dict[str, Callable[..., Any]] = {
+    'box': BoxLoss,
+    'semantic': SemanticLoss,
+    'instance': InstanceLoss,
+    'depth': DepthLoss,
+    'motion': MotionLoss,
+}
 
-TERMS = ('loss_box_cls', 'loss_box_reg', 'loss_semantic', 'loss_region', 'loss_category', 'loss_mask')
+TERMS = (
+    'loss_box_cls', 'loss_box_reg', 'loss_semantic', 'loss_region', 'loss_category', 'loss_mask', 'loss_depth',
+    'loss_motion',
+)  # fmt: skip
 
 
 def create_loss(name: str, options: Mapping[str, Any]) -> Any:
@@ -55,12 +66,14 @@ def combine(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
 
 
 class SceneLoss:
-    """The losses of all heads and their weighted sum.
+    """The losses of all heads, or decoders, and their weighted sum.
 
     Args:
         box: loss of the box head, or None if it is not trained or not there.
         semantic: loss of the semantic head, or None.
         instance: loss of the instance head, or None.
+        depth: loss of the depth decoder, or None.
+        motion: loss of the motion decoder, or None.
         weights: term name (one of `TERMS`) -> factor; the others count once. Weights of a head that is not trained
             do nothing.
 
@@ -74,12 +87,20 @@ class SceneLoss:
         box: BoxLoss | None,
         semantic: SemanticLoss | None,
         instance: InstanceLoss | None = None,
+        depth: DepthLoss | None = None,
+        motion: MotionLoss | None = None,
         weights: Mapping[str, float],
     ) -> None:
-        if box is None and semantic is None and instance is None:
-            raise ConfigError('box, semantic, instance: expected at least one loss, got none')
+        if all(loss is None for loss in (box, semantic, instance, depth, motion)):
+            raise ConfigError('box, semantic, instance, depth, motion: expected at least one loss, got none')
         _check_weights(weights, TERMS)
         self.box, self.semantic, self.instance, self.weights = box, semantic, instance, dict(weights)
+        self.depth, self.motion = depth, motion
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether a map of the network is compared with labels of every pixel."""
+        return any(loss is not None for loss in (self.semantic, self.depth, self.motion))
 
     def __call__(
         self,
@@ -92,6 +113,8 @@ class SceneLoss:
         is_crowd: Sequence[Tensor] | None,
         grids: Grids | None = None,
         instances: Tensor | None = None,
+        depth: Tensor | None = None,
+        motion: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The terms of one batch and their weighted sum; what an absent loss would need may be None.
 
@@ -104,6 +127,8 @@ class SceneLoss:
             is_crowd: per image (N,) bool.
             grids: of the network's input.
             instances: (B, H, W) int32, k on the pixels of row k - 1 of the image's boxes.
+            depth: (B, H, W) float32 metres, 0 = unknown.
+            motion: (B, H, W) int64, 1 = moves, 0 = does not, 255 = ignored.
 
         Returns:
             Term name -> float32 scalar, and `loss`.
@@ -124,6 +149,10 @@ class SceneLoss:
             given = {name: getattr(output, name) for name in ('category_logits', 'mask_kernels', 'mask_features')}
             needed: dict[str, Any] = {**given, 'grids': grids, 'instances': instances, **objects}
             losses |= self.instance(**_require('instance', needed))
+        if self.depth is not None:
+            losses |= self.depth(**_require('depth', {'log_depth': output.log_depth, 'depth': depth}))
+        if self.motion is not None:
+            losses |= self.motion(**_require('motion', {'motion_logits': output.motion_logits, 'motion': motion}))
         return combine(losses, {name: weight for name, weight in self.weights.items() if name in losses})
 
 

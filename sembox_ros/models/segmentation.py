@@ -19,7 +19,11 @@ from sembox_ros.models.sembox import NetworkOutput, check_images
 # Where the network has what a task says in `NetworkOutput`.
 TASK_FIELDS = {'semantic': 'semantic_logits', 'depth': 'log_depth', 'motion': 'motion_logits'}
 STREAM_STAGES = 2  # of an encoder that inputs have of their own: fused at stride 4, as edgeailite does
-TYPICAL_DEPTH_M = 20.0  # what a network without training says
+TYPICAL_DEPTH_M = 20.0
+# What a network without training says of all pixels alike: of maps with one channel He's weights are so large that its
+# depths would be wrong by factors of a hundred, which takes hundreds of steps to mend.
+STARTS = {'depth': math.log(TYPICAL_DEPTH_M), 'motion': 0.0}
+START_STD = 0.01
 
 
 class StreamEncoder(nn.Module):
@@ -107,9 +111,11 @@ def create_segmentation(config: ModelConfig) -> SegmentationNet:
     for task in config.tasks:
         decoders[task] = create_decoder(main, config.semantic_classes if task == 'semantic' else 1, config)
         initialise(decoders[task])
-    if 'depth' in decoders:
-        last = [module for module in decoders['depth'].modules() if isinstance(module, nn.Conv2d)][-1]
-        assert last.bias is not None
-        nn.init.constant_(last.bias, math.log(TYPICAL_DEPTH_M))
+    for task, start in STARTS.items():
+        if task in decoders:
+            last = [module for module in decoders[task].modules() if isinstance(module, nn.Conv2d)][-1]
+            assert last.bias is not None
+            nn.init.normal_(last.weight, std=START_STD)
+            nn.init.constant_(last.bias, start)
     encoder = StreamEncoder(main, others, channels) if others else main
     return SegmentationNet(encoder=encoder, decoders=decoders, channels=sum(channels))

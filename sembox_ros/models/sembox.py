@@ -168,6 +168,12 @@ def semantic_sizes(network: Any, logits: Tensor) -> tuple[tuple[int, int], ...]:
     return sizes
 
 
+def map_sizes(network: Any, output: NetworkOutput) -> tuple[tuple[int, int], ...]:
+    """What the `MAPS` of an output, which are of one size, are resized to; nothing where there are none."""
+    maps = [tensor for name in MAPS if (tensor := getattr(output, name)) is not None]
+    return semantic_sizes(network, maps[0]) if maps else ()
+
+
 def create_sembox(config: ModelConfig) -> SemanticBoxNet:
     """Build the network that `config` describes, with randomly initialised weights.
 

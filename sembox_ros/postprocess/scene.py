@@ -69,7 +69,7 @@ def parts_of(model: ModelConfig, labels: SceneLabels) -> frozenset[str]:
     parts = {'depth', 'motion'}.intersection(model.tasks)
     if model.semantic_classes:
         parts |= {'semantic', 'confidence'}
-    if model.box_head or model.instance_channels:
+    if model.finds_objects:
         parts |= {'detections', 'instances', 'panoptic'} if labels.has_instances else {'detections'}
     return frozenset(parts)
 

@@ -142,7 +142,7 @@ class ReplayGrader:
         """Section `accuracy` of the report; None without truth."""
         if self.grade is None or self.truth is None:
             return None
-        semantic, boxes, panoptic = self.grade.compute()
+        semantic, boxes, panoptic, *_ = self.grade.compute()
         notes = list(self.grade.notes)
         if not self._finds_boxes:
             notes.append('no AP and no PQ: the network finds no boxes')

@@ -38,7 +38,7 @@ def summarize(results: Sequence[JobResult], out: Path) -> dict[str, Any]:
     """
     rows = [_row(result) for result in results]
     grade, graded, notes = _merge_grades(results)
-    scores = GradeScores(None, None, None) if grade is None else grade.compute()
+    scores = GradeScores() if grade is None else grade.compute()
     summary = {
         'schema': SCHEMA,
         'version': VERSION,

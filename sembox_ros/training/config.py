@@ -16,6 +16,8 @@ from sembox_ros.config import Checked, InputConfig, from_mapping, option
 from sembox_ros.data.transforms import AugmentConfig
 from sembox_ros.errors import ConfigError
 
+RANKED = ('miou', 'ap', 'pq', 'delta1', 'motion_miou')  # scores of a validation in 0..1, the higher the better
+
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
@@ -45,6 +47,9 @@ class LossConfig(Checked):
     mask: float = option(3.0, 'weight of the Dice loss of its masks', minimum=0.0)
     focal_alpha: float = option(0.25, 'weight of positives in the focal loss', minimum=0.0, maximum=1.0)
     focal_gamma: float = option(2.0, 'how much the focal loss turns from what is easy', minimum=0.0, maximum=10.0)
+    depth: float = option(1.0, 'weight of the L1 loss of log-depth', minimum=0.0)
+    max_depth_m: float = option(80.0, 'farther pixels do not count for depth', minimum=1.0, maximum=10000.0)
+    motion: float = option(1.0, 'weight of the cross-entropy and Dice loss of what moves', minimum=0.0)
     class_weights: str = option('none', 'weights of the pixel classes', choices=('none', 'enet'))
     hard_pixels: bool = option(False, 'cross-entropy of the hard pixels only (online hard example mining)')
 
@@ -102,9 +107,7 @@ class TrainConfig(Checked):
     )
     val_every: int = option(1, 'epochs between two validations', minimum=1)
     val_batch_size: int = option(4, 'images of one batch of the validation', minimum=1, maximum=65536)
-    best_by: str = option(
-        'miou+ap', 'which metric chooses the best checkpoint', choices=('miou+ap', 'miou', 'ap', 'pq', 'miou+pq')
-    )
+    best_by: str = option('miou+ap', f'sum that chooses the best checkpoint, of {", ".join(RANKED)}; absent ones are 0')
     log_every: int = option(20, 'steps between two lines of the history', minimum=1)
     save_every_s: float = option(300.0, 'seconds after which the state is saved within an epoch', minimum=1.0)
     device: str = option('auto', 'kind of device', choices=('auto', 'cpu', 'cuda'))
@@ -124,6 +127,10 @@ class TrainConfig(Checked):
         for part in self.freeze:
             if not isinstance(part, str):
                 raise ConfigError(f'freeze: expected names of parts, got {part!r}')
+        if not set(self.best_by.split('+')) <= set(RANKED):
+            raise ConfigError(
+                f"best_by: expected one of {', '.join(RANKED)}, or a sum such as miou+ap; got '{self.best_by}'"
+            )
 
     @property
     def folder(self) -> Path:

@@ -13,9 +13,8 @@ from sembox_ros.data.transforms import Batch
 
 def save_batch(batch: Batch, path: Path, *, step: int, losses: Mapping[str, float]) -> None:
     """Write all tensors of a batch as safetensors, and names, step and losses as its metadata."""
-    tensors = {'images': batch.images}
-    if batch.semantic is not None:
-        tensors['semantic'] = batch.semantic
+    maps = {name: getattr(batch, name) for name in ('images', 'semantic', 'depth', 'motion')}
+    tensors = {name: tensor for name, tensor in maps.items() if tensor is not None}
     for index, parts in enumerate(zip(batch.boxes_xyxy, batch.class_ids, batch.is_crowd, strict=True)):
         tensors |= {f'{n}/{index}': t for n, t in zip(('boxes_xyxy', 'class_ids', 'is_crowd'), parts, strict=True)}
     metadata = {'step': str(step), 'image_ids': json.dumps(batch.image_ids)}

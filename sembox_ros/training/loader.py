@@ -12,12 +12,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from sembox_ros.data.datasets import instance_options, load_dataset
+from sembox_ros.data.datasets import load_dataset, part_options
 from sembox_ros.data.sample import Dataset
 from sembox_ros.data.transforms import Batch, EvalTransform, Item, TrainTransform, collate
 from sembox_ros.errors import DatasetError
 from sembox_ros.training.config import TrainConfig
-from sembox_ros.training.pieces import is_frozen, requested_model
+from sembox_ros.training.pieces import is_frozen, learnt_tasks, requested_model
 
 Key = tuple[int, int]  # epoch, index of the sample
 
@@ -127,17 +127,21 @@ def _calm_worker(_: int) -> None:
 
 
 def load_datasets(config: TrainConfig) -> tuple[Dataset, Dataset]:
-    """Training and validation data, with the pixels of each object where the dataset knows them and they are of use.
+    """Training and validation data, with what the network takes and learns beside images, masks and boxes.
+
+    Pixels of each object are asked for where the dataset knows them and they are of use; flow, depth and motion, if
+    the network has to do with them, must be there.
 
     Raises:
-        ConfigError: unknown dataset or option.
+        ConfigError: unknown dataset or option, or the dataset never has what the network needs.
         DatasetError: it is not there.
     """
     data = config.data
-    with_instances = instance_options(data.dataset)
-    learnt = with_instances if learns_instances(config) else {}
+    needed = learnt_tasks(config) | ({'flow'} & set(requested_model(config).inputs))
+    learnt = part_options(data.dataset, needed=needed, useful=['instances'] if learns_instances(config) else [])
+    graded = part_options(data.dataset, needed=needed, useful=['instances'])
     train = load_dataset(data.dataset, data.options({**data.train, **learnt}))
-    val = load_dataset(data.dataset, data.options({**data.val, **with_instances}))
+    val = load_dataset(data.dataset, data.options({**data.val, **graded}))
     return train, val
 
 

@@ -81,13 +81,26 @@ def requested_model(config: TrainConfig) -> ModelConfig:
     Raises:
         ConfigError: `model_options` do not fit.
     """
-    known = dataclasses.asdict(MODELS[config.model].config) if config.model in MODELS else {}
-    return from_mapping(ModelConfig, known | dict(config.model_options))
+    options = dataclasses.asdict(MODELS[config.model].config) if config.model in MODELS else {}
+    tasks = config.model_options.get('tasks')
+    if isinstance(tasks, (list, tuple)) and 'semantic' not in tasks:
+        options['semantic_classes'] = 0
+    return from_mapping(ModelConfig, options | config.model_options)
 
 
 def is_frozen(config: TrainConfig, part: str) -> bool:
     """Whether a part such as decoders.semantic stays as it is, by its own name or that of one around it."""
     return any(part == name or part.startswith(f'{name}.') for name in config.freeze)
+
+
+def learnt_tasks(config: TrainConfig) -> frozenset[str]:
+    """Which of depth and motion the network has and is to learn; the dataset must know them then."""
+    weights = {'depth': config.loss.depth, 'motion': config.loss.motion}
+    tasks = requested_model(config).tasks
+    return frozenset(
+        task for task, weight in weights.items()
+        if task in tasks and weight > 0 and not is_frozen(config, f'decoders.{task}')
+    )  # fmt: skip
 
 
 def choose_labels(config: TrainConfig, dataset: SceneLabels, started: Checkpoint | None) -> SceneLabels:
@@ -147,7 +160,7 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
         ConfigError: nothing is left.
     """
     sample = dataset[0]
-    options = config.loss
+    options, learnt = config.loss, learnt_tasks(config)
     has_boxes = sample.boxes_xyxy is not None and options.box_cls + options.box_reg > 0
     has_instances = sample.instances is not None and options.category + options.mask > 0
     has_semantic = sample.semantic is not None and bool(model_config.semantic_classes)
@@ -166,6 +179,8 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
             weights = load_class_weights(dataset, name=data.dataset, options=named, workers=data.workers)
         terms = {'class_weights': weights, 'hard_pixels': options.hard_pixels, 'region': options.region_kind}
         semantic = create_loss('semantic', terms)
+    depth = create_loss('depth', {'max_depth_m': options.max_depth_m}) if 'depth' in learnt else None
+    motion = create_loss('motion', {}) if 'motion' in learnt else None
     factors = {
         'loss_box_cls': options.box_cls,
         'loss_box_reg': options.box_reg,
@@ -173,5 +188,7 @@ def create_scene_loss(config: TrainConfig, model_config: ModelConfig, dataset: D
         'loss_region': options.region,
         'loss_category': options.category,
         'loss_mask': options.mask,
+        'loss_depth': options.depth,
+        'loss_motion': options.motion,
     }
-    return SceneLoss(box=box, semantic=semantic, instance=instance, weights=factors)
+    return SceneLoss(box=box, semantic=semantic, instance=instance, depth=depth, motion=motion, weights=factors)

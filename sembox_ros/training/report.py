@@ -33,7 +33,10 @@ TILES = {
     'semantic': {'miou': 'mIoU', 'pixel_accuracy': 'pixel accuracy'},
     'boxes': {'ap': 'AP', 'ap50': 'AP50'},
     'panoptic': {'pq': 'PQ', 'pq_things': 'PQ of things', 'pq_stuff': 'PQ of stuff'},
+    'depth': {'abs_rel': 'relative error of depth', 'rmse_m': 'RMSE of depth', 'delta1': 'depth within 1.25 times'},
+    'motion': {'moving_iou': 'IoU of what moves', 'motion_miou': 'mIoU of motion'},
 }
+METRES = frozenset({'rmse_m'})  # the others are shares
 GRADES = {'ap75': 'AP75', 'ap_small': 'AP small', 'ap_medium': 'AP medium', 'ap_large': 'AP large'}
 # Scores by class: the part of a validation that has them, their name.
 PER_CLASS = (
@@ -65,7 +68,7 @@ def write_summary(folder: Path) -> Path:
     draw_curves(train, val, finite(best.get('step'))).savefig(picture, format='png')
     (folder / 'curves.png').write_bytes(picture.getvalue())
     pictures, left_out = _examples(folder / 'examples')
-    columns, classes, means = score_table(*(_section(best, part) for part in TILES))
+    columns, classes, means = score_table(*(_section(best, part) for part in ('semantic', 'boxes', 'panoptic')))
     page = Page(
         title=str(metrics.get('name') or folder.resolve().name),
         facts=_facts(metrics, train, val),
@@ -204,10 +207,17 @@ def _score(grades: Mapping[str, Any], name: str) -> float:
     return finite(next((part[name] for part in map(partial(_section, grades), TILES) if name in part), None))
 
 
+def _value(grades: Mapping[str, Any], name: str) -> str:
+    score = _score(grades, name)
+    if name in METRES:
+        return f'{score:.2f} m' if math.isfinite(score) else '-'
+    return percent(score)
+
+
 def _tiles(best: Mapping[str, Any], last: Mapping[str, Any]) -> list[Tile]:
     """The best validation's numbers with the last one's below; none before the first validation."""
     return [
-        Tile(title, percent(_score(best, name)), f'last {percent(_score(last, name))}')
+        Tile(title, _value(best, name), f'last {_value(last, name)}')
         for part, titles in TILES.items() if _section(best, part) for name, title in titles.items()
     ]  # fmt: skip
 

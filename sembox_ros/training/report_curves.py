@@ -13,10 +13,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 SIZE_INCHES, DPI = (6.8, 8.2), 180
 SMOOTHED_SHARE = 30  # the smoothed line looks back over one 30th of the points
 LOSS_NAME = re.compile(r'loss(_[a-z0-9]+)*')
-SCORES = {'miou': 'mIoU', 'ap': 'AP', 'ap50': 'AP50', 'pq': 'PQ'}
+SCORES = {
+    'miou': 'mIoU', 'ap': 'AP', 'ap50': 'AP50', 'pq': 'PQ', 'delta1': 'depth', 'motion_miou': 'motion',
+}  # fmt: skip
 TOTAL_COLOR = '#222222'
-LOSS_COLORS = ('#2f6fb3', '#d9792b', '#3c9465', '#a5559c', '#8a6d3b', '#c8504f')
-SCORE_COLORS = ('#2f6fb3', '#3c9465', '#d9792b', '#a5559c')
+LOSS_COLORS = ('#2f6fb3', '#d9792b', '#3c9465', '#a5559c', '#8a6d3b', '#c8504f', '#5f9ea8', '#b0a030')
+SCORE_COLORS = ('#2f6fb3', '#3c9465', '#d9792b', '#a5559c', '#8a6d3b', '#c8504f')
 QUIET = '#777777'
 
 
@@ -25,7 +27,7 @@ def draw_curves(train: Sequence[Mapping[str, float]], val: Sequence[Mapping[str,
 
     Args:
         train: records with `epoch`, `lr` and any of `loss`, `loss_<term>`; names may be absent, values NaN.
-        val: records with `step`, `epoch` and any of `miou`, `ap`, `ap50`, `pq`, 0..1.
+        val: records with `step`, `epoch` and any of `SCORES`, 0..1.
         best_step: step of the validation to mark; NaN for none.
 
     Returns:

@@ -14,12 +14,12 @@ import torch
 import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sembox_ros.config import ModelConfig
 from sembox_ros.data.transforms import Batch
 from sembox_ros.errors import ConfigError, TrainingError
 from sembox_ros.labels import SceneLabels
+from sembox_ros.losses.maps import fit_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.layers import measure_norms
 from sembox_ros.models.sembox import resize_maps
@@ -237,17 +237,13 @@ class Trainer:
         head = getattr(self.network.module, 'instance_head', None)
         if head is not None and size_hw not in self._grids:
             self._grids[size_hw] = create_grids(head.shapes, size_hw, self.fabric.device)
-        semantic = batch.semantic
-        if semantic is not None and output.semantic_logits is not None:
+        if self.criterion.reads_maps:
             output = resize_maps(self.network.module, output)
-            assert output.semantic_logits is not None
-            wanted_hw = output.semantic_logits.shape[2:]
-            if semantic.shape[1:] != wanted_hw:  # a network whose masks have a size of their own
-                semantic = F.interpolate(semantic[:, None].float(), wanted_hw, mode='nearest-exact')[:, 0].long()
         return self.criterion(
-            output, anchors_xyxy=self._anchors.get(size_hw), semantic=semantic, boxes_xyxy=batch.boxes_xyxy,
-            class_ids=batch.class_ids, is_crowd=batch.is_crowd, grids=self._grids.get(size_hw),
-            instances=batch.instances,
+            output, anchors_xyxy=self._anchors.get(size_hw), boxes_xyxy=batch.boxes_xyxy, class_ids=batch.class_ids,
+            is_crowd=batch.is_crowd, grids=self._grids.get(size_hw), instances=batch.instances,
+            semantic=fit_labels(batch.semantic, output.semantic_logits),
+            depth=fit_labels(batch.depth, output.log_depth), motion=fit_labels(batch.motion, output.motion_logits),
         )  # fmt: skip
 
     def _fail(self, batch: Batch, losses: dict[str, float]) -> None:

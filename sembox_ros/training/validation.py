@@ -11,18 +11,18 @@ from torch import nn
 from sembox_ros.config import DetectionConfig, InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch
-from sembox_ros.draw import draw_overlay
+from sembox_ros.draw import colorize_depth, draw_overlay
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.labels import SceneLabels
-from sembox_ros.models.sembox import NetworkOutput, semantic_sizes
-from sembox_ros.postprocess.scene import Decoding, decode_scene
+from sembox_ros.models.sembox import NetworkOutput, map_sizes
+from sembox_ros.postprocess.scene import PARTS, Decoding, decode_scene
 from sembox_ros.types import Detections, Scene
 
 # Lower boxes hardly move AP and cost most of the time; 100 boxes belong to COCO's definition of AP.
 DETECTION = DetectionConfig(score_threshold=0.05, nms_iou_threshold=0.5, max_detections=100)
 MIN_INSTANCE_SCORE = DetectionConfig().score_threshold  # PQ counts every instance that is not there as wrong
-WANTED = frozenset({'semantic', 'detections', 'instances', 'panoptic'})
+WANTED = PARTS - {'confidence'}
 DRAWN_SCORE = 0.4
 
 
@@ -30,7 +30,10 @@ class Scores(GradeScores):
     """What a network scored; None where the dataset or the network lacks that part."""
 
     def headline(self) -> dict[str, float]:
-        """The numbers that make a curve: miou, pixel_accuracy, ap, ap50, pq, pq_things, pq_stuff."""
+        """The numbers that make a curve.
+
+        miou, pixel_accuracy; ap, ap50; pq, pq_things, pq_stuff; abs_rel, rmse_m, delta1; motion_miou, moving_iou.
+        """
         numbers: dict[str, float] = {}
         if self.semantic:
             numbers |= {'miou': self.semantic.miou, 'pixel_accuracy': self.semantic.pixel_accuracy}
@@ -39,6 +42,10 @@ class Scores(GradeScores):
         if self.panoptic:
             pq = self.panoptic
             numbers |= {'pq': pq.pq, 'pq_things': pq.pq_things, 'pq_stuff': pq.pq_stuff}
+        if self.depth:
+            numbers |= {'abs_rel': self.depth.abs_rel, 'rmse_m': self.depth.rmse_m, 'delta1': self.depth.delta1}
+        if self.motion:
+            numbers |= {'motion_miou': self.motion.motion_miou, 'moving_iou': self.motion.moving_iou}
         return numbers
 
     def rank(self, best_by: str) -> float:
@@ -58,6 +65,10 @@ def add_scores(grade: SceneGrade, sample: Sample, scene: Scene, gt: SceneLabels)
     """
     if scene.semantic is not None and sample.semantic is not None:
         grade.add_mask(scene.semantic, sample.semantic)
+    if scene.depth is not None and sample.depth is not None:
+        grade.add_depth(scene.depth, sample.depth)
+    if scene.motion is not None and sample.motion is not None:
+        grade.add_motion(scene.motion, sample.motion)
     boxes_xyxy, class_ids, is_crowd = sample.boxes_xyxy, sample.class_ids, sample.is_crowd
     if scene.detections is not None and boxes_xyxy is not None and class_ids is not None and is_crowd is not None:
         grade.add_boxes(
@@ -107,20 +118,24 @@ class Grader:
 
 
 def draw_example(sample: Sample, scene: Scene, pred: SceneLabels, gt: SceneLabels) -> np.ndarray:
-    """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb."""
+    """Image, ground truth and prediction side by side, (H, 3 W, 3) uint8 rgb; (2 H, 3 W, 3) with depth below."""
     truth = Detections.empty()
     if sample.boxes_xyxy is not None and sample.class_ids is not None and sample.is_crowd is not None:
         asked = ~sample.is_crowd
         scores = np.ones(int(asked.sum()), np.float32)
         truth = Detections(sample.boxes_xyxy[asked], sample.class_ids[asked], scores)
     confident = None if scene.detections is None else scene.detections.above(DRAWN_SCORE)
+    moves = None if sample.motion is None else sample.motion == 1
     columns = [sample.image]
     for shown, labels in (
-        (Scene(scene.size_hw, semantic=sample.semantic, detections=truth), gt),
-        (Scene(scene.size_hw, semantic=scene.semantic, detections=confident), pred),
+        (Scene(scene.size_hw, semantic=sample.semantic, detections=truth, motion=moves), gt),
+        (Scene(scene.size_hw, semantic=scene.semantic, detections=confident, motion=scene.motion), pred),
     ):
         columns.append(draw_overlay(sample.image, shown, labels, alpha=0.6))
-    return np.concatenate(columns, axis=1)
+    rows = [columns]
+    if sample.depth is not None and scene.depth is not None:
+        rows.append([np.full_like(sample.image, 255), *map(colorize_depth, (sample.depth, scene.depth))])
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 @torch.no_grad()
@@ -148,12 +163,11 @@ def validate(
         images = batch.images.to(device, memory_format=torch.channels_last)
         output = NetworkOutput._make(None if part is None else part.float() for part in network(images))
         if decoding is None:
-            logits = output.semantic_logits
             decoding = Decoding.of_canvas(
                 (images.shape[2], images.shape[3]),
                 model=model_config,
                 labels=grader.labels,
-                semantic_sizes=() if logits is None else semantic_sizes(network, logits),
+                semantic_sizes=map_sizes(network, output),
                 semantic_extent=input_config.semantic_extent,
                 device=device,
             )

@@ -51,7 +51,7 @@ def test_masks_are_compared_by_name():
     miou = grade.add_mask(np.array([[2, 2, 0, 1, 0]], np.uint8), np.array([[0, 0, 1, 1, 255]], np.uint8))
     assert miou == 0.75
     assert grade.confusion().tolist() == [[2, 0, 0], [0, 1, 1]]
-    semantic, boxes, panoptic = grade.compute()
+    semantic, boxes, panoptic, *_ = grade.compute()
     assert semantic.iou_per_class == {'road': 1.0, 'car': 0.5}  # the moon is a miss of a car
     assert boxes is None
     assert panoptic is None
@@ -63,7 +63,7 @@ def test_boxes_are_compared_by_name_in_the_classes_that_both_know():
     assert grade.notes == ["AP without rider, which the network's 'boxes' lacks"]
     # The tree (no class of the truth) scores best and still does no harm; the rider (unknown to the network) neither.
     add_boxes(grade, 'a', found((0, 0, 40, 40, 0, 0.9), (0, 0, 40, 40, 2, 0.5)), [0, 1])
-    semantic, boxes, _ = grade.compute()
+    semantic, boxes, *_ = grade.compute()
     assert semantic is None
     assert boxes.ap_per_class['car'] == pytest.approx(1)
     assert math.isnan(boxes.ap_per_class['rider'])
@@ -136,7 +136,7 @@ def test_what_is_left_out_is_said(pred: SceneLabels, gt: SceneLabels, notes: lis
         assert (grade.precision_curves() is None) == any('no AP' in note for note in notes)
         void = np.full((1, 1), VOID, np.int32)
         grade.add_panoptic(void, void, ())
-        assert [part is None for part in grade.compute()] == [
+        assert [part is None for part in grade.compute()[:3]] == [
             any(f'no {score}' in note for note in notes) for score in ('mIoU', 'AP', 'PQ')
         ]
     else:
@@ -204,7 +204,7 @@ def test_merged_parts_equal_the_whole_and_a_refused_merge_changes_nothing():
             grade.add_panoptic(segments(*mask[0]), segments(0, 1), ())
             add_boxes(grade, name, found((0, 0, 40, 30, 2, 0.5)), [0, 0])
     one.merge(pickle.loads(pickle.dumps(two)))
-    assert [part.to_dict() for part in one.compute()] == [part.to_dict() for part in whole.compute()]
+    assert one.compute().to_dict() == whole.compute().to_dict()
     assert (one.masks, one.images, one.scenes) == (2, 2, 2)
     with pytest.raises(InputError, match="the first is 'b'"):
         one.merge(two)
@@ -251,8 +251,9 @@ def graded(*seeds_and_prefixes: tuple[int, str]) -> SceneGrade:
 
 
 def check_equal(one: SceneGrade, other: SceneGrade) -> None:
-    assert [part and part.to_dict() for part in one.compute()] == [part and part.to_dict() for part in other.compute()]
-    assert (one.masks, one.images, one.scenes) == (other.masks, other.images, other.scenes)
+    assert one.compute().to_dict() == other.compute().to_dict()
+    for name in ('masks', 'images', 'scenes', 'depths', 'motions'):
+        assert getattr(one, name) == getattr(other, name)
     assert one.notes == other.notes
     np.testing.assert_equal(one.precision_curves(), other.precision_curves())
     np.testing.assert_equal(one.confusion(), other.confusion())
@@ -309,6 +310,34 @@ def test_a_file_from_before_panoptic_scenes_is_read():
     loaded.merge(graded((2, 'b/')))
     assert (loaded.masks, loaded.images, loaded.scenes) == (4, 6, 2)
     assert loaded.compute().panoptic == graded((2, '')).compute().panoptic
+
+
+def moved(seed: int) -> SceneGrade:
+    """Masks and boxes as ever, and depth and motion of two images."""
+    generator, grade = np.random.default_rng(seed), graded((seed, f'{seed}/'))
+    for _ in range(2):
+        grade.add_depth(*generator.uniform(0, 90, (2, 4, 5)).astype(np.float32))
+        grade.add_motion(generator.random((4, 5)) > 0.5, generator.choice([0, 1, 255], (4, 5)).astype(np.uint8))
+    return grade
+
+
+def test_depth_and_motion_are_graded_whatever_the_classes_are(tmp_path: Path):
+    assert graded((1, '')).compute()[3:] == (None, None)
+    parts, whole = [moved(1), moved(2)], moved(1)
+    whole.merge(parts[1])
+    scores = whole.compute()
+    assert 0 < scores.depth.abs_rel < np.inf
+    assert 0 < scores.motion.moving_iou < 1
+    assert (whole.depths, whole.motions) == (4, 4)
+    for index, part in enumerate(parts):
+        part.save(tmp_path / f'{index}.npz')
+    loaded = SceneGrade.load(tmp_path / '1.npz')
+    loaded.merge(SceneGrade.load(tmp_path / '0.npz'))
+    check_equal(loaded, whole)
+    arrays = parts[0].to_arrays()
+    del arrays['motion']
+    with pytest.raises(InputError, match=r'arrays: expected .*motion'):
+        SceneGrade.from_arrays(arrays)
 
 
 def test_image_names_of_any_text_come_back():

@@ -7,10 +7,14 @@ import math
 
 from sembox_ros.evaluation.scores import (
     BoxScores,
+    DepthScores,
     GradeScores,
+    MotionScores,
     PanopticScores,
     SemanticScores,
+    depth_line,
     fusions_table,
+    motion_line,
     scores_table,
     sizes_line,
 )
@@ -39,7 +43,7 @@ def test_classes_of_both_sides_share_a_table():
 
 
 def test_panoptic_columns_have_means_of_things_and_of_stuff():
-    assert scores_table(*GradeScores(SEMANTIC, BOXES, PANOPTIC)).splitlines() == [
+    assert scores_table(SEMANTIC, BOXES, PANOPTIC).splitlines() == [
         'class      IoU      AP    AP50      PQ      SQ      RQ',
         'road      95.1       -       -    40.0    80.0    50.0',
         'car       30.0    25.0    50.0    20.0    40.0    50.0',
@@ -63,7 +67,8 @@ def test_fusions_side_by_side():
 
 def test_scores_as_json():
     found = GradeScores(SEMANTIC, None, PANOPTIC).to_dict()
-    assert list(found) == ['semantic', 'boxes', 'panoptic']
+    assert list(found) == ['semantic', 'boxes', 'panoptic', 'depth', 'motion']
+    assert found['depth'] is found['motion'] is None
     assert found['boxes'] is None
     assert found['panoptic']['rq_stuff'] is None
     assert found['panoptic']['pq_per_class'] == {'road': 0.4, 'car': 0.2, 'sky': None}
@@ -73,6 +78,15 @@ def test_scores_as_json():
 def test_sizes_in_one_line():
     line = sizes_line(dataclasses.replace(BOXES, ap_small=0.123, ap_medium=math.nan, ap_large=1.0).to_dict())
     assert line == 'AP by size: 12.3 below 32x32 px, - up to 96x96 px, 100.0 above'
+
+
+def test_depth_and_motion_in_one_line():
+    assert depth_line(DepthScores(abs_rel=0.1234, rmse_m=4.567, delta1=0.5)) == (
+        'depth: mean relative error 12.3, RMSE 4.57 m, less than 1.25 times off 50.0'
+    )
+    assert depth_line(DepthScores(math.nan, math.nan, math.nan)) == 'depth: -'
+    line = motion_line(MotionScores(motion_miou=1.0, moving_iou=math.nan, static_iou=1.0))
+    assert line == 'motion: IoU - of what moves, 100.0 of the rest, mean 100.0'
 
 
 def test_one_side_alone():

@@ -10,6 +10,8 @@ import torch
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.losses import LOSSES, SceneLoss, combine, create_loss
 from sembox_ros.losses.box import BoxLoss
+from sembox_ros.losses.depth import DepthLoss
+from sembox_ros.losses.motion import MotionLoss
 from sembox_ros.losses.semantic import SemanticLoss
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.targets.anchors import assign_anchors
@@ -47,11 +49,11 @@ def test_create_loss_passes_the_options_on() -> None:
     assert create_loss('box', {'assign': assign_anchors, 'gamma': 1.5}) == BoxLoss(assign=assign_anchors, gamma=1.5)
     loss = create_loss('semantic', {'class_weights': [1.0, 2.0], 'region': 'jaccard'})
     assert loss == SemanticLoss(class_weights=(1.0, 2.0), region='jaccard')
-    assert set(LOSSES) == {'box', 'semantic', 'instance'}
+    assert set(LOSSES) == {'box', 'semantic', 'instance', 'depth', 'motion'}
 
 
 def test_create_loss_names_what_it_knows() -> None:
-    with pytest.raises(ConfigError, match="loss: expected one of box, semantic, instance, got 'boxes'"):
+    with pytest.raises(ConfigError, match="loss: expected one of box, semantic, instance, depth, motion, got 'boxes'"):
         create_loss('boxes', {})
     with pytest.raises(ConfigError, match=r'semantic: expected options among class_weights, .*, got gamma'):
         create_loss('semantic', {'gamma': 2.0})
@@ -87,6 +89,25 @@ def test_boxes_only() -> None:
     assert terms['loss'].item() == pytest.approx((0.25 + 5 * 0.75) * 0.25 * math.log(2), rel=1e-5)
 
 
+def test_depth_and_motion_beside_masks() -> None:
+    weights = {'loss_depth': 3.0, 'loss_box_reg': 9.0}
+    loss = SceneLoss(box=None, semantic=SEMANTIC, depth=DepthLoss(), motion=MotionLoss(), weights=weights)
+    assert loss.reads_maps
+    assert not SceneLoss(box=BOX, semantic=None, weights={}).reads_maps
+    output = OUTPUT._replace(log_depth=torch.zeros(1, 1, 2, 2), motion_logits=torch.zeros(1, 1, 2, 2))
+    given = {**BATCH, **NO_BOXES, 'depth': torch.full((1, 2, 2), math.e), 'motion': torch.tensor([[[1, 1], [1, 255]]])}
+    terms = loss(output, **given)
+    assert list(terms) == ['loss_semantic', 'loss_region', 'loss_depth', 'loss_motion', 'loss']
+    assert terms['loss_depth'].item() == pytest.approx(1.0)
+    assert terms['loss_motion'].item() == pytest.approx(math.log(2) + 1 - 2 * 1.5 / (3 * 0.25 + 3))
+    total = sum(terms[name] for name in ('loss_semantic', 'loss_region', 'loss_motion')) + 3 * terms['loss_depth']
+    assert terms['loss'].item() == pytest.approx(float(total))
+    with pytest.raises(InputError, match='log_depth: expected a value, got None; without it train with depth=None'):
+        loss(OUTPUT, **given)
+    with pytest.raises(InputError, match='motion: expected a value, got None'):
+        loss(output, **{**given, 'motion': None})
+
+
 def test_half_precision_gives_full_precision_and_gradients() -> None:
     tensors = {n: value.bfloat16().requires_grad_() for n, value in OUTPUT._asdict().items() if value is not None}
     loss = SceneLoss(box=BOX, semantic=SEMANTIC, weights={})
@@ -109,7 +130,7 @@ def test_missing_parts_are_named() -> None:
 
 
 def test_a_criterion_needs_a_loss_and_known_weights() -> None:
-    with pytest.raises(ConfigError, match='box, semantic, instance: expected at least one loss, got none'):
+    with pytest.raises(ConfigError, match=r'box, semantic, .*, motion: expected at least one loss, got none'):
         SceneLoss(box=None, semantic=None, weights={})
     with pytest.raises(ConfigError, match=r'weights: expected names among loss_box_cls, .*, got loss_boxes'):
         SceneLoss(box=BOX, semantic=None, weights={'loss_boxes': 1.0})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.street_folder import tiny_settings, write_streets
+from training.street_folder import tiny_settings, write_geometry_streets, write_streets
 
 from sembox_ros.config import from_mapping
 from sembox_ros.training.config import TrainConfig
@@ -16,6 +16,12 @@ from sembox_ros.training.config import TrainConfig
 def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six images to train with, two to validate with."""
     return write_streets(tmp_path_factory.mktemp('streets'), {'train': range(6), 'val': range(10, 12)})
+
+
+@pytest.fixture(scope='session')
+def geometry_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images to train with, two to validate with, and depth, flow and motion of all of them."""
+    return write_geometry_streets(tmp_path_factory.mktemp('geometry'), train=4, val=2)
 
 
 @pytest.fixture(scope='session')

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sembox_ros.cli import main
 from sembox_ros.data.streets import StreetFrame, render_street
 from sembox_ros.label_tables import CITYSCAPES_TRAIN_IDS
 from sembox_ros.labels import CITYSCAPES_19
@@ -54,6 +55,13 @@ def write_streets(root: Path, splits: dict[str, range], *, min_side: float = 0.0
                 path = root / folder / split / 'rendered' / f'rendered_{seed:06d}_000000_{kind}.png'
                 path.parent.mkdir(parents=True, exist_ok=True)
                 assert cv2.imwrite(str(path), pixels)
+    return root
+
+
+def write_geometry_streets(root: Path, *, train: int, val: int) -> Path:
+    """What the command writes, depth, flow and motion with it."""
+    counts = ['--train', str(train), '--val', str(val), '--size', '128x256', '--workers', '1']
+    assert main(['streets', '--out', str(root), '--geometry', *counts]) == 0
     return root
 
 

@@ -81,6 +81,7 @@ def test_overrides_are_yaml_and_change_one_value_each(file: Path):
         ('input=5', 'input: expected InputConfig, got int 5'),
         ('data.train=val', "data.train: expected dict, got str 'val'"),
         ('augment.scale_min=3', 'augment.scale_min: expected at most scale_max = 2.0, got 3.0'),
+        ('best_by=miou+fps', "best_by: expected one of miou, ap, pq, delta1, motion_miou, or a sum such as"),
         ('freeze=[[encoder]]', "freeze: expected names of parts, got ['encoder']"),
         ('freeze=encoder', "freeze: expected list or tuple, got str 'encoder'"),
         ('seed=1' + 30 * '0', 'seed: expected a value in 0..9223372036854775807'),

@@ -53,7 +53,7 @@ def test_the_evaluation_is_that_of_the_run(masks_alone: Path, streets: Path, tmp
     assert (metrics['boxes'], metrics['panoptic'], metrics['fusion'], list(metrics['fusions'])) == (
         None, None, 'auto', ['auto'],
     )  # fmt: skip
-    assert metrics['notes'] == ['no AP, no PQ: the network has masks alone and finds no objects']
+    assert metrics['notes'] == ['no AP, no PQ: the network finds no objects']
     assert len(list((tmp_path / 'predictions').glob('*.png'))) == 2
     assert not (tmp_path / 'panoptic').exists()
     printed = capsys.readouterr().out

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.street_folder import write_streets
+from training.street_folder import write_geometry_streets, write_streets
 
 from sembox_ros.config import find_shared, from_mapping
 from sembox_ros.panoptic import MIN_STUFF_SHARE
@@ -19,11 +19,13 @@ PLAIN = {
 }  # fmt: skip
 
 
-def learn_by_heart(tmp_path: Path, epochs: int, *, min_stuff: float = 0.0, **settings: Any) -> dict[str, Any]:
+def eight_streets(root: Path, *, min_stuff: float = 0.0) -> Path:
+    """Things below 8 px are marked as groups, which neither training nor grading asks for."""
+    return write_streets(root, {'train': range(8), 'val': range(8)}, min_side=8.0, min_stuff=min_stuff)
+
+
+def learn_by_heart(tmp_path: Path, streets: Path, epochs: int, **settings: Any) -> dict[str, Any]:
     """The scores of a network on the eight images that it was trained with, and nothing else."""
-    # Things below 8 px are marked as groups, which neither training nor grading asks for.
-    splits = {'train': range(8), 'val': range(8)}
-    streets = write_streets(tmp_path / 'streets', splits, min_side=8.0, min_stuff=min_stuff)
     always = {
         'name': 'overfit', 'out': str(tmp_path / 'run'), 'epochs': epochs, 'batch_size': 4, 'device': 'cpu',
         'precision': 'fp32', 'stochastic_depth': 0.0, 'data': {'root': str(streets), 'workers': 0}, 'augment': PLAIN,
@@ -41,8 +43,8 @@ def learn_by_heart(tmp_path: Path, epochs: int, *, min_stuff: float = 0.0, **set
 @pytest.mark.timeout(3600)
 def test_eight_images_are_learnt_by_heart(tmp_path: Path):
     last = learn_by_heart(
-        tmp_path, 450, model='sembox_b0', model_options={'anchor_scale': 2.0}, val_every=150, threads=1,
-        input={'size_hw': [128, 256]},
+        tmp_path, eight_streets(tmp_path / 'streets'), 450, model='sembox_b0', model_options={'anchor_scale': 2.0},
+        val_every=150, threads=1, input={'size_hw': [128, 256]},
         optimizer={'lr': 3e-3, 'warmup_steps': 20, 'weight_decay': 0.0, 'ema_decay': 0.9},
     )  # fmt: skip
     # What is left are poles and bicycles of one or two pixels' width.
@@ -57,10 +59,24 @@ def test_eight_panoptic_scenes_are_learnt_by_heart(tmp_path: Path):
     # From the bundled weights, because from random ones that takes hours on a CPU. Stuff so scarce that a panoptic
     # scene leaves it out by rule cannot be learnt.
     bundled = find_shared('weights/sembox_b1_solo_streets.safetensors')
+    streets = eight_streets(tmp_path / 'streets', min_stuff=MIN_STUFF_SHARE)
     last = learn_by_heart(
-        tmp_path, 110, min_stuff=MIN_STUFF_SHARE, model='sembox_b1_solo', start_from=str(bundled), val_every=55,
+        tmp_path, streets, 110, model='sembox_b1_solo', start_from=str(bundled), val_every=55,
         input={'size_hw': [256, 512]},
         model_options={'instance_grids': [32, 24, 16, 10, 6], 'instance_grid_aspect': 2.0},
         optimizer={'lr': 1.5e-3, 'warmup_steps': 10, 'weight_decay': 0.0, 'ema_decay': 0.9},
     )  # fmt: skip
     assert last['panoptic']['pq'] > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_depth_and_motion_of_eight_images_are_learnt_by_heart(tmp_path: Path):
+    streets = write_geometry_streets(tmp_path / 'streets', train=8, val=0)
+    last = learn_by_heart(
+        tmp_path, streets, 150, model='mobilenetv2_s16_multitask', val_every=50,
+        model_options={'decoder_channels': 64}, input={'size_hw': [128, 256]}, best_by='miou+delta1+motion_miou',
+        data={'root': str(streets), 'workers': 0, 'val': {'split': 'train'}},
+        optimizer={'lr': 3e-3, 'warmup_steps': 20, 'weight_decay': 0.0, 'ema_decay': 0.9},
+    )  # fmt: skip
+    print(last)

@@ -11,7 +11,7 @@ from sembox_ros.config import InputConfig, ModelConfig
 from sembox_ros.data.sample import Sample
 from sembox_ros.data.transforms import Batch, EvalTransform, collate
 from sembox_ros.errors import InputError
-from sembox_ros.evaluation.scores import BoxScores, PanopticScores, SemanticScores
+from sembox_ros.evaluation.scores import BoxScores, DepthScores, MotionScores, PanopticScores, SemanticScores
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.models.sembox import NetworkOutput
 from sembox_ros.ops.anchors import create_anchors
@@ -155,6 +155,56 @@ def test_parts_that_are_not_there():
     assert scores.headline()['ap'] == pytest.approx(1.0)
 
 
+class GeometryOracle(nn.Module):
+    """In place of a network: the same depth and motion for every pixel."""
+
+    stride = 4
+
+    def __init__(self, metres: float, logit: float) -> None:
+        super().__init__()
+        self.metres, self.logit = metres, logit
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        shape = (len(images), 1, SIZE_HW[0] // self.stride, SIZE_HW[1] // self.stride)
+        depth, motion = torch.full(shape, math.log(self.metres)), torch.full(shape, self.logit)
+        return NetworkOutput(log_depth=depth, motion_logits=motion)
+
+    def semantic_sizes(self, logits_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        return ((self.stride * logits_hw[0], self.stride * logits_hw[1]),)
+
+
+def test_depth_and_motion_are_graded_at_the_size_of_the_image():
+    one = sample(0)
+    size_hw = (100, 250)  # scaled, and with padding on the canvas
+    depth = np.full(size_hw, 20.0, np.float32)
+    depth[:50] = 0
+    motion = np.zeros(size_hw, np.uint8)
+    motion[:, :50], motion[:, 200:] = 1, 255
+    truth = Sample(image=one.image[:100, :250], image_id='a', depth=depth, motion=motion)
+    grader = Grader(LABELS, LABELS, examples=1)
+    model = ModelConfig(
+        name='mobilenetv2_s16_multitask', decoder='fpn_lite', box_head=False, tasks=('depth', 'motion'),
+        semantic_classes=0,
+    )  # fmt: skip
+    network = GeometryOracle(30.0, 1.0)
+    validate(network, batches([truth], 1), grader, model_config=model, input_config=INPUT, device=torch.device('cpu'))
+    scores = grader.compute()
+    assert (scores.semantic, scores.boxes, scores.panoptic) == (None, None, None)
+    assert (scores.depth.abs_rel, scores.depth.rmse_m, scores.depth.delta1) == pytest.approx((0.5, 10.0, 0.0), abs=1e-4)
+    assert (scores.motion.moving_iou, scores.motion.static_iou) == (50 / 200, 0.0)
+    [picture] = grader.pictures
+    assert picture.shape == (200, 750, 3)
+    # Below are the depths of both sides: none where there is none, then 20 m and 30 m.
+    near, far = picture[199, 499].astype(int), picture[199, 749].astype(int)
+    assert not picture[101, 251:500].any()
+    assert np.abs(near - far).max() > 10
+    # What moves is outlined: a stripe in the truth, everything in the prediction.
+    plain = draw_example(truth, Scene(size_hw), LABELS, LABELS)
+    assert plain.shape == (100, 750, 3)
+    assert not np.array_equal(plain[:100, 500:], picture[:100, 500:])
+    assert not np.array_equal(plain[50, 250:310], truth.image[50, :60])
+
+
 def boxes(ap: float, ap50: float) -> BoxScores:
     return BoxScores(
         ap=ap, ap50=ap50, ap75=0.0, ap_small=math.nan, ap_medium=0.0, ap_large=0.0, ap_per_class={}, ap50_per_class={}
@@ -180,7 +230,12 @@ def test_rank():
     assert Scores(semantic, None, None).headline() == {'miou': 0.5, 'pixel_accuracy': 0.75}
     assert Scores(None, None, None).rank('miou+ap') == 0.0
     assert unmeasured.to_dict()['semantic'] == {'miou': None, 'iou_per_class': {}, 'pixel_accuracy': None}
-    assert Scores(None, None, None).to_dict() == {'semantic': None, 'boxes': None, 'panoptic': None}
+    assert Scores().to_dict() == dict.fromkeys(('semantic', 'boxes', 'panoptic', 'depth', 'motion'))
+    others = Scores(depth=DepthScores(0.25, 4.0, 0.5), motion=MotionScores(0.75, 0.625, 0.875))
+    assert others.headline() == {
+        'abs_rel': 0.25, 'rmse_m': 4.0, 'delta1': 0.5, 'motion_miou': 0.75, 'moving_iou': 0.625,
+    }  # fmt: skip
+    assert others.rank('miou+delta1+motion_miou') == 1.25
 
 
 def test_examples_show_only_confident_boxes():
