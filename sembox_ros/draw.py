@@ -13,7 +13,7 @@ from sembox_ros.types import Detections, Scene
 
 Color = tuple[int, int, int]
 BORDER: Color = (255, 255, 255)
-MOTION: Color = (255, 0, 255)
+MOTION: Color = (255, 255, 0)  # far from what large areas have in the usual palettes
 DEPTH_RANGE_M = (2.0, 100.0)  # that colours tell apart; always the same, so that videos do not flicker
 _GOLDEN = 0.618034  # multiples of it, without their whole parts, lie far from those shortly before
 _TONES = 255  # instances of different colours; more share them
@@ -193,7 +193,7 @@ def _outline_motion(image: np.ndarray, motion: np.ndarray | None) -> None:
     """Draw a line around what moves."""
     if motion is not None:
         contours, _ = cv2.findContours(motion.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(image, contours, -1, MOTION, _line_width(image) + 1, cv2.LINE_AA)
+        cv2.drawContours(image, contours, -1, MOTION, _line_width(image), cv2.LINE_AA)
 
 
 def _places(instances: np.ndarray, detections: Detections) -> np.ndarray:

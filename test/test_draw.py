@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sembox_ros.draw import (
+    MOTION,
     colorize,
     colorize_depth,
     colorize_panoptic,
@@ -255,5 +256,5 @@ def test_what_moves_is_outlined() -> None:
         assert changed[10:30, 49].all()
         assert not changed[15:25, 25:45].any()
         assert not changed[:7].any()
-        assert picture[10, 35].tolist() == [255, 0, 255]
+        assert tuple(picture[10, 35].tolist()) == MOTION
     assert (image == 90).all()

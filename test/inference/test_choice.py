@@ -66,6 +66,30 @@ class WrongCategories(Fast):
         return output._replace(category_logits=output.category_logits * torch.nan)  # type: ignore[operator]
 
 
+class WrongDepth(Fast):
+    name = 'wrong depth'
+
+    def __call__(self, batch: Tensor) -> NetworkOutput:
+        output = super().__call__(batch)
+        return output._replace(log_depth=output.log_depth + 0.02)  # type: ignore[operator]
+
+
+class WrongMotion(Fast):
+    name = 'wrong motion'
+
+    def __call__(self, batch: Tensor) -> NetworkOutput:
+        output = super().__call__(batch)
+        return output._replace(motion_logits=-output.motion_logits)  # type: ignore[operator]
+
+
+class NoDepth(Fast):
+    name = 'no depth'
+
+    def __call__(self, batch: Tensor) -> NetworkOutput:
+        output = super().__call__(batch)
+        return output._replace(log_depth=output.log_depth * torch.nan)  # type: ignore[operator]
+
+
 class Broken(TorchEngine):
     name = 'broken'
 
@@ -111,6 +135,21 @@ def test_instances_count_as_boxes_do(
     assert measured['wrong masks'].score_shift < 1e-5
     assert 'is inaccurate' in measured['wrong masks'].problem
     assert 'is inaccurate' in measured['wrong categories'].problem
+
+
+def test_depth_and_motion_count_as_masks_do(
+    own_cache: Path, tiny_multitask: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {engine.name: engine for engine in (TorchEngine, Fast, WrongDepth, WrongMotion, NoDepth)}
+    for module in (choice, engines):
+        monkeypatch.setattr(module, 'ENGINES', MappingProxyType(table))
+    engine, measured = choose(tiny_multitask)
+    assert engine.name == 'fast'
+    assert measured['fast'].depth_shift == pytest.approx(0, abs=1e-5)
+    assert measured['wrong depth'].depth_shift == pytest.approx(0.02, abs=1e-4)
+    assert measured['wrong depth'].pixel_shift < 1e-5
+    assert measured['wrong motion'].pixel_shift > choice.MAX_PIXEL_SHIFT
+    assert all('is inaccurate' in measured[name].problem for name in ('wrong depth', 'wrong motion', 'no depth'))
 
 
 def test_it_is_remembered_and_measured_anew_when_something_changes(

@@ -35,7 +35,7 @@ def multitask(tiny_multitask: Checkpoint) -> Predictor:
 
 @pytest.mark.usefixtures('with_page')
 def test_masks_are_graded_and_of_boxes_nothing_is_said(bag: Path, masks: Predictor, tmp_path: Path):
-    source = open_input(bag)
+    source = open_input(bag, ())
     report = replay_bag(source, tmp_path / 'out', masks, ReplayOptions(save=('color', 'overlay')), progress=False)
     assert report['frames']['processed'] == 5
     accuracy = report['accuracy']
@@ -55,7 +55,7 @@ def test_masks_are_graded_and_of_boxes_nothing_is_said(bag: Path, masks: Predict
 
 def test_depth_and_motion_are_recorded_with_the_flow_of_the_bag(bag: Path, multitask: Predictor, tmp_path: Path):
     options = ReplayOptions(save=('depth', 'motion'), batch=2)
-    report = replay_bag(open_input(bag), tmp_path / 'out', multitask, options, progress=False)
+    report = replay_bag(open_input(bag, ()), tmp_path / 'out', multitask, options, progress=False)
     assert report['frames']['processed'] == 5
     images = [frame.image for frame in frames(5)]
     expected = multitask.predict(images, previous=[None, *images[:-1]])
@@ -78,10 +78,10 @@ def test_outputs_that_the_network_does_not_give_are_refused(
     bag: Path, masks: Predictor, tmp_path: Path, save: str, words: str
 ):
     with pytest.raises(ConfigError, match=f'--save {save}: mobilenetv2_fpn_lite .*{words}'):
-        replay_bag(open_input(bag), tmp_path / 'out', masks, ReplayOptions(save=(save,)), progress=False)
+        replay_bag(open_input(bag, ()), tmp_path / 'out', masks, ReplayOptions(save=(save,)), progress=False)
     assert not (tmp_path / 'out').exists()
 
 
 def test_an_online_replay_says_so_too(bag: Path, masks: Predictor, tmp_path: Path):
     with pytest.raises(ConfigError, match='--save depth: mobilenetv2_fpn_lite gives no depth'):
-        replay_bag_online(open_input(bag), tmp_path, masks, ReplayOptions(save=('depth',)), node_parameters={})
+        replay_bag_online(open_input(bag, ()), tmp_path, masks, ReplayOptions(save=('depth',)), node_parameters={})
