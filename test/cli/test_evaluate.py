@@ -100,7 +100,8 @@ def test_panoptic_quality_is_that_of_the_official_evaluation(tmp_path: Path, cap
         for quality in ('pq', 'sq', 'rq'):
             assert scores[quality + suffix] == pytest.approx(found[part][quality], abs=1e-6)
     assert metrics['fusion'] == 'boxes'
-    assert metrics['fusions'] == {'boxes': {part: metrics[part] for part in ('semantic', 'boxes', 'panoptic')}}
+    parts = ('semantic', 'boxes', 'panoptic', 'depth', 'motion')
+    assert metrics['fusions'] == {'boxes': {part: metrics[part] for part in parts}}
     assert metrics['min_instance_score'] == DetectionConfig().score_threshold
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if line[:6] in ('mean  ', 'things', 'stuff ')] == [

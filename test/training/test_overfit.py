@@ -74,9 +74,12 @@ def test_eight_panoptic_scenes_are_learnt_by_heart(tmp_path: Path):
 def test_depth_and_motion_of_eight_images_are_learnt_by_heart(tmp_path: Path):
     streets = write_geometry_streets(tmp_path / 'streets', train=8, val=0)
     last = learn_by_heart(
-        tmp_path, streets, 150, model='mobilenetv2_s16_multitask', val_every=50,
+        tmp_path, streets, 75, model='mobilenetv2_s16_multitask', val_every=75,
         model_options={'decoder_channels': 64}, input={'size_hw': [128, 256]}, best_by='miou+delta1+motion_miou',
         data={'root': str(streets), 'workers': 0, 'val': {'split': 'train'}},
         optimizer={'lr': 3e-3, 'warmup_steps': 20, 'weight_decay': 0.0, 'ema_decay': 0.9},
     )  # fmt: skip
-    print(last)
+    # Maps end at stride 4, so edges of depth are soft.
+    assert last['depth']['delta1'] > 0.8
+    assert last['depth']['abs_rel'] < 0.15
+    assert last['motion']['motion_miou'] > 0.85
