@@ -13,6 +13,7 @@ from sembox_ros.errors import ConfigError
 from sembox_ros.labels import LABEL_SETS, SceneLabels, load_label_set
 from sembox_ros.models.checkpoint import save_checkpoint
 from sembox_ros.models.importers import IMPORTERS, find_plan, import_state, read_pth
+from sembox_ros.models.zoo import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--from', dest='source', required=True, metavar='SOURCE', help=f'what it holds, one of: {", ".join(IMPORTERS)}'
     )
+    parser.add_argument(
+        '--model', default='', metavar='NAME',
+        help='network of list-models that gets the encoder of an ImageNet classifier; without, one is chosen',
+    )  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, help='checkpoint to write (.safetensors)')
     parser.add_argument(
         '--labels',
@@ -60,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
     """Read, check, convert, write."""
     if options.out.suffix != '.safetensors':
         raise ConfigError(f'out: expected a name ending in .safetensors, got {options.out}')
-    plan = find_plan(options.source)
+    plan = find_plan(options.source, options.model)
     labels = choose_labels(options.labels, plan.labels) if options.labels else None
     state = read_pth(options.file)
-    checkpoint = import_state(state, options.source, labels)
+    checkpoint = import_state(state, options.source, labels, options.model)
     with options.file.expanduser().open('rb') as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -74,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     save_checkpoint(dataclasses.replace(checkpoint, recipe=recipe, input=fed), options.out)
     part = f', its {plan.part} only: the rest is untrained' if plan.part else ''
     print(f'{options.out}: {checkpoint.config.name} from {len(state)} tensors of {options.source}{part}')
+    if plan.part and plan.config.encoder != find_model(plan.config.name).config.encoder:
+        print(f'to train it as the function that it is, give train model_options.encoder={plan.config.encoder}')
     return 0
 
 

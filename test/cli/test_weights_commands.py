@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.models import get_model
 
 from sembox_ros.cli import main
 from sembox_ros.models.checkpoint import load_checkpoint
@@ -50,6 +51,20 @@ def test_import_weights_takes_labels_and_channel_order(pth: Path, tmp_path: Path
     assert checkpoint.input.channel_order == 'bgr'
 
 
+def test_import_weights_fills_the_encoder_of_the_network_that_is_named(tmp_path: Path, capsys):
+    torch.save(get_model('efficientnet_b0', weights=None).state_dict(), tmp_path / 'net.pth')
+    out = tmp_path / 'start.safetensors'
+    options = ['--from', 'torchvision:efficientnet_b0', '--model', 'efficientdet_seg_d0', '--out', str(out)]
+    assert main(['import-weights', str(tmp_path / 'net.pth'), *options]) == 0
+    printed = capsys.readouterr().out
+    assert 'efficientdet_seg_d0 from 360 tensors' in printed
+    assert 'its encoder only: the rest is untrained' in printed
+    assert 'model_options.encoder=torchvision-efficientnet-b0' in printed
+    checkpoint = load_checkpoint(out)
+    assert not checkpoint.trained
+    assert (checkpoint.config.decoder, checkpoint.input.size_hw) == ('efficientdet_seg', (512, 512))
+
+
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
@@ -59,6 +74,8 @@ def test_import_weights_takes_labels_and_channel_order(pth: Path, tmp_path: Path
         (['--from', 'efficientdet-d0', '--labels', 'cityscapes_19+coco_90'], 'only detects'),
         (['--from', 'efficientdet-d0', '--labels', 'cityscapes_things_8'], 'expected shape (72,'),
         (['--from', 'efficientdet-d0', '--out', 'x.pth'], '.safetensors'),
+        (['--from', 'efficientdet-d0', '--model', 'sembox_b0'], 'efficientdet-d0 is a whole efficientdet_d0'),
+        (['--from', 'torchvision:mobilenet_v2', '--model', 'resnext50_fpn'], 'mobilenetv2_fpn_lite'),
     ],
 )
 def test_import_weights_says_what_is_wrong(pth: Path, tmp_path: Path, capsys, options: list[str], words: str):

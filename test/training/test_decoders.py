@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torchvision.models import get_model
 
 from sembox_ros.cli import main
 from sembox_ros.errors import ConfigError
@@ -81,3 +83,20 @@ def test_weights_of_the_encoder_start_another_decoder(masks_alone: Path, tiny_co
     before, after = (load_checkpoint(folder / 'last.safetensors').model for folder in (masks_alone, config.folder))
     theirs = before.encoder.state_dict()
     assert all(bool((tensor == theirs[name]).all()) for name, tensor in after.encoder.state_dict().items())
+
+
+def test_imagenet_weights_start_an_encoder(tiny_config: ConfigFactory, tmp_path: Path):
+    """As a user does it, with the file that torchvision publishes; its decoder may be another than the run's."""
+    theirs = get_model('mobilenet_v2', weights=None).state_dict()
+    torch.save(theirs, tmp_path / 'net.pth')
+    start = tmp_path / 'start.safetensors'
+    source = ['--from', 'torchvision:mobilenet_v2', '--model', 'mobilenetv2_unet_lite']
+    assert main(['import-weights', str(tmp_path / 'net.pth'), *source, '--out', str(start)]) == 0
+    config = tiny_config(tmp_path / 'run', **TINY, start_from=str(start), freeze=['encoder'])
+    assert Trainer(config, dry_run=True).run()
+    checkpoint = load_checkpoint(config.folder / 'last.safetensors')
+    assert checkpoint.trained
+    ours = list(checkpoint.model.encoder.state_dict().values())
+    kept = [tensor for name, tensor in theirs.items() if not name.startswith(('features.18.', 'classifier.'))]
+    assert len(ours) == len(kept)
+    assert all(torch.equal(a, b) for a, b in zip(ours, kept, strict=True))

@@ -1,98 +1,101 @@
-"""EfficientNet classifiers trained on ImageNet: their convolutions become the encoder of a `sembox_bN`.
+"""Classifiers trained on ImageNet: their convolutions become the encoder of a network that sees scenes.
 
-The pyramids and heads stay as they were initialised, so such a checkpoint is a start for training, not a detector.
+The rest stays as it was initialised, so such a checkpoint is a start for training and finds nothing yet.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
-from sembox_ros.config import InputConfig, ModelConfig
-from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels
-from sembox_ros.models.encoders.efficientnet import TORCHVISION_PREFIX, create_library_blocks
-from sembox_ros.models.importers.mapping import NORM_KEYS, ImportPlan, KeyMap, add_encoder, add_norm
-from sembox_ros.models.zoo import MODELS
+from sembox_ros.errors import ConfigError
+from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_20, COCO_90, SceneLabels
+from sembox_ros.models.encoders.efficientnet import TORCHVISION_PREFIX, VARIANTS
+from sembox_ros.models.encoders.regnet import GROUP_WIDTHS
+from sembox_ros.models.importers import torchvision_keys
+from sembox_ros.models.importers.mapping import NORM_KEYS, ImportPlan, KeyMap, add_encoder
+from sembox_ros.models.zoo import MODELS, find_model
 
-CLASSIFIER_KEYS = ('_conv_head.weight', '_fc.weight', '_fc.bias')  # beside the norm _bn1; all deliberately unused
-ENCODER_FEATURES = 4  # c2..c5
 
+class EncoderSource(NamedTuple):
+    """One published classifier.
 
-def create_plan(variant: str) -> ImportPlan:
-    """How a file of lukemelas' EfficientNet-PyTorch (or of a TensorFlow port with its keys) becomes an encoder.
-
-    Args:
-        variant: ``b0`` to ``b7``.
+    Attributes:
+        model: of the zoo, which gets the encoder unless the user names another.
+        encoders: which of `ENCODERS` it fills: of the same weights, whatever their strides.
+        keys: from the encoder's name to what becomes of the file's keys.
+        prefix: before an encoder's name; the zoo's networks with it compute what this publisher's do.
     """
+
+    model: str
+    encoders: tuple[str, ...]
+    keys: Callable[[str], KeyMap]
+    prefix: str = ''
+
+
+def _efficientnet_keys(encoder: str) -> KeyMap:
+    """EfficientNet-PyTorch of lukemelas, or a TensorFlow port with its keys."""
     keys = KeyMap()
-    add_encoder(keys, '', '', f'efficientnet-{variant}', wrapped=False)
-    for name in CLASSIFIER_KEYS:
+    add_encoder(keys, '', '', encoder, wrapped=False)
+    for name in ('_conv_head.weight', '_fc.weight', '_fc.bias', *(f'_bn1.{norm}' for norm in NORM_KEYS)):
         keys.ignore(name)
-    for name in NORM_KEYS:
-        keys.ignore(f'_bn1.{name}')
-    return _encoder_plan(MODELS[f'sembox_{variant}'].config, keys)
-
-
-def create_torchvision_plan(variant: str) -> ImportPlan:
-    """How a file of torchvision's EfficientNet becomes an encoder.
-
-    torchvision pads strided convolutions alike on both sides, and most of its batch norms have another epsilon, so
-    the encoder is built in that flavour; it would not be the same function otherwise.
-
-    Args:
-        variant: ``b0`` to ``b7``.
-    """
-    base = MODELS[f'sembox_{variant}'].config
-    config = dataclasses.replace(base, encoder=TORCHVISION_PREFIX + base.encoder)
-    return _encoder_plan(config, _torchvision_keys(variant))
-
-
-def _encoder_plan(config: ModelConfig, keys: KeyMap) -> ImportPlan:
-    return ImportPlan(
-        config=config,
-        key_map=keys,
-        labels=SceneLabels.linked_by_name(CITYSCAPES_19, COCO_90),
-        input=InputConfig(),
-        intermediates={f'mid:encoder.{i}': f'encoder:{i + 1}' for i in range(ENCODER_FEATURES)},
-        part='encoder',
-    )
-
-
-def _torchvision_keys(variant: str) -> KeyMap:
-    """Keys of torchvision, which nests stages and blocks and names layers by number; ours has one list of blocks."""
-    keys = KeyMap()
-    keys.rename('features.0.0.weight', 'stem.weight')
-    add_norm(keys, 'features.0.1', 'stem_norm')
-    stage, position, first = 0, 0, None
-    for index, block in enumerate(create_library_blocks(f'efficientnet-{variant}')):
-        arguments: Any = block._block_args
-        shape = (arguments.kernel_size, arguments.output_filters)
-        if arguments.input_filters != arguments.output_filters or shape != first:
-            stage, position, first = stage + 1, 0, shape
-        expands = bool(arguments.expand_ratio != 1)
-        _add_torchvision_block(keys, f'features.{stage}.{position}.block', f'blocks.{index}', expands)
-        position += 1
-    last = stage + 1  # the classifier's last convolution; the stages before it are the encoder
-    keys.ignore(f'features.{last}.0.weight')
-    for name in NORM_KEYS:
-        keys.ignore(f'features.{last}.1.{name}')
-    for name in ('weight', 'bias'):
-        keys.ignore(f'classifier.1.{name}')
     return keys
 
 
-def _add_torchvision_block(keys: KeyMap, source: str, target: str, expands: bool) -> None:
-    """One inverted bottleneck: [expand], depthwise, squeeze and excite, project."""
-    layers = [('_depthwise_conv', '_bn1'), ('_project_conv', '_bn2')]
-    if expands:
-        layers.insert(0, ('_expand_conv', '_bn0'))
-    number = 0
-    for convolution, norm in layers:
-        if convolution == '_project_conv':
-            for ours, theirs in (('_se_reduce', 'fc1'), ('_se_expand', 'fc2')):
-                for name in ('weight', 'bias'):
-                    keys.rename(f'{source}.{number}.{theirs}.{name}', f'{target}.{ours}.{name}')
-            number += 1
-        keys.rename(f'{source}.{number}.0.weight', f'{target}.{convolution}.weight')
-        add_norm(keys, f'{source}.{number}.1', f'{target}.{norm}')
-        number += 1
+# torchvision pads EfficientNet's strided convolutions alike on both sides, and most of its batch norms have another
+# epsilon, so that the encoder is built in that flavour; it would not be the same function otherwise.
+SOURCES: Mapping[str, EncoderSource] = MappingProxyType(
+    {
+        **{v: EncoderSource(f'sembox_{v[-2:]}', (v,), _efficientnet_keys) for v in VARIANTS},
+        **{
+            f'torchvision:{v.replace("-", "_")}': EncoderSource(
+                f'sembox_{v[-2:]}', (v,), torchvision_keys.efficientnet, TORCHVISION_PREFIX
+            )
+            for v in VARIANTS
+        },
+        'torchvision:mobilenet_v2': EncoderSource(
+            'mobilenetv2_fpn_lite', ('mobilenetv2', 'mobilenetv2-s16', 'fd-mobilenetv2'), torchvision_keys.mobilenet_v2
+        ),
+        **{
+            f'torchvision:regnet_x_{v}': EncoderSource(
+                f'regnetx_{v.replace("_", "p")}_fpn_lite', (f'regnetx-{v.replace("_", ".")}',), torchvision_keys.regnet
+            )
+            for v in GROUP_WIDTHS
+        },
+        'torchvision:resnext50_32x4d': EncoderSource('resnext50_fpn', ('resnext50-32x4d',), torchvision_keys.resnet),
+    }
+)
+
+
+def create_plan(source: str, model: str = '') -> ImportPlan:
+    """How a file becomes the encoder of a network; of one with several inputs, the encoder of its images.
+
+    Args:
+        source: a key of `SOURCES`.
+        model: of the zoo; empty: the source's own.
+
+    Raises:
+        ConfigError: there is no such model, or its encoder is another one.
+    """
+    found = SOURCES[source]
+    name = model or found.model
+    base = find_model(name)
+    if base.config.encoder not in found.encoders:
+        fitting = ', '.join(n for n, entry in MODELS.items() if entry.config.encoder in found.encoders)
+        raise ConfigError(
+            f'model: {name} has the encoder {base.config.encoder}, which {source} does not hold; '
+            f'expected one of: {fitting}'
+        )
+    encoder = found.prefix + base.config.encoder
+    # Any sets of as many classes as the model has: training takes those of its dataset.
+    masks = {len(labels): labels for labels in (CITYSCAPES_19, CITYSCAPES_20)}.get(base.config.semantic_classes)
+    return ImportPlan(
+        config=dataclasses.replace(base.config, encoder=encoder),
+        key_map=found.keys(encoder),
+        labels=SceneLabels.linked_by_name(masks, COCO_90),
+        input=base.input,
+        intermediates={},
+        part='encoder' if len(base.config.inputs) == 1 else 'encoder.main',
+    )
