@@ -22,8 +22,9 @@ from sembox_ros.models.folding import fold
 from sembox_ros.models.sembox import NetworkOutput, resize_maps
 from sembox_ros.ops.placement import place_image
 
-# How far an output may be from PyTorch's in fp32: its largest difference, of int8 files the mean one. Class ids
-# differ by how far the logit of the id that was given is below the highest.
+# How far an output may be from PyTorch's: its largest difference, of int8 files the mean one. Rounding grows with the
+# numbers: where an output's standard deviation is more than one, it may be as many times as far. Class ids differ by
+# how far the logit of the id that was given is below the highest.
 TOLERANCES = {'fp32': 1e-3, 'fp16': 0.1, 'int8': 1.0}
 SIZES_HW = ((256, 512), (384, 256))  # of a file that takes any
 
@@ -55,7 +56,7 @@ class Difference:
 
     def __str__(self) -> str:
         shape = 'x'.join(map(str, self.shape))
-        return f'{self.runtime} {shape} {self.output}: {self.value:.2g} (allowed {self.tolerance:g})'
+        return f'{self.runtime} {shape} {self.output}: {self.value:.2g} (allowed {self.tolerance:.2g})'
 
 
 def verify_export(
@@ -90,7 +91,8 @@ def verify_export(
                 raise CheckpointError(f'{runtime}: expected outputs {", ".join(names)}, got {len(results)}')
             for name, result, wanted in zip(names, results, expected, strict=True):
                 value = _difference(name, torch.from_numpy(result), wanted, mean=options.precision == 'int8')
-                found.append(Difference(runtime, images.shape, name, value, TOLERANCES[options.precision]))
+                allowed = TOLERANCES[options.precision] * max(1.0, float(wanted.std()))
+                found.append(Difference(runtime, images.shape, name, value, allowed))
     wrong = [str(difference) for difference in found if not difference.ok]
     if wrong:
         raise CheckpointError(f'the exported file computes something else: {"; ".join(wrong)}')
