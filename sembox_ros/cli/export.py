@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--verify', action='store_true', help='compare with PyTorch; a wrong file is not left behind')
     group = parser.add_argument_group('int8 for CPUs')
-    group.add_argument('--int8', action='store_true', help='quantise, with ranges that training learnt or that images of the dataset show')
+    group.add_argument(
+        '--int8', action='store_true', help='quantise, with ranges that training learnt, or of images of the dataset'
+    )
     group.add_argument('--calibration-images', type=int, default=32, help='spread over the dataset')
     add_dataset_arguments(parser, split='train')
 

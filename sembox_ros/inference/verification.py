@@ -25,7 +25,8 @@ from sembox_ros.ops.placement import place_image
 # How far an output may be from PyTorch's in fp32: its largest difference, of int8 files the mean one. Class ids
 # differ by how far the logit of the id that was given is below the highest.
 TOLERANCES = {'fp32': 1e-3, 'fp16': 0.1, 'int8': 1.0}
-LEARNT_TOLERANCE = 0.1  # of a network trained for int8, which PyTorch rounds too
+# Of a network trained for int8, which PyTorch rounds too: runtimes may differ in the last bit, which layers amplify.
+LEARNT_TOLERANCE = 0.5
 SIZES_HW = ((256, 512), (384, 256))  # of a file that takes any
 
 Runtime = Callable[[np.ndarray], list[np.ndarray]]

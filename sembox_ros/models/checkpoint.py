@@ -274,8 +274,8 @@ def _parse_ranges(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         numbers = isinstance(pair, list) and len(pair) == 2 and all(type(v) in (int, float) for v in pair)
         if not numbers or not -MAX_RANGE <= pair[0] <= pair[1] <= MAX_RANGE:
             raise CheckpointError(
-                f"metadata 'quantization': expected two numbers, the smaller one first, for {printable(name, limit=80)}; "
-                f'got {printable(pair, limit=80)}'
+                "metadata 'quantization': expected two numbers, the smaller one first, for "
+                f'{printable(name, limit=80)}; got {printable(pair, limit=80)}'
             )
     return {name: (float(low), float(high)) for name, (low, high) in values.items()}
 

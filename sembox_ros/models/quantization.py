@@ -1,8 +1,8 @@
 """Quantisation-aware training: a network whose weights and activations are rounded as int8 files round them.
 
 It is torchao's, on a graph that torch.export captures of the folded network: batch norms are part of the convolutions
-from the start ("static folding", which Nagel et al. 2021, section 5.2, find as good as anything that keeps them).
-Weights have 8 bits per channel, symmetric, activations 8 bits per tensor with a zero point, which is what CPUs multiply.
+from the start ("static folding", which Nagel et al. 2021, section 4.2, find as good as anything that keeps them).
+Weights have 8 bits per channel, symmetric, activations 8 bits per tensor with a zero point: what CPUs multiply.
 
 What reads the network's input and what writes its outputs stays in float32 there: images and flow have small
 differences beside large ones, and so have logits and depths.

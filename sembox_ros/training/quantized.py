@@ -16,7 +16,7 @@ from sembox_ros.models.zoo import create_model
 if TYPE_CHECKING:  # torchao is for those who quantise
     from sembox_ros.models.quantization import FakeQuantized
 
-# Of the steps; after them the ranges stay, and the weights settle for them (Krishnamoorthi 2018, section 4.2).
+# Of the steps; after them the ranges stay, so that the weights can settle for them.
 OBSERVED_SHARE = 0.75
 
 
