@@ -53,6 +53,7 @@ setup(
     extras_require={
         'cluster': ['ray'],
         'engines': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+        'qat': ['torchao'],
         'test': ['cityscapesScripts', 'hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'torchmetrics'],
     },
     zip_safe=True,

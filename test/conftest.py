@@ -19,7 +19,7 @@ from sembox_ros.config import InputConfig
 from sembox_ros.inference.graphs import find_graph
 from sembox_ros.labels import CITYSCAPES_19, COCO_90, SceneLabels, load_scene_labels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sembox_ros.models.zoo import create_model, find_model
+from sembox_ros.models.zoo import MODELS, create_model, find_model
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -85,6 +85,16 @@ def tiny_onnx(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
     shutil.copy(find_graph(load_checkpoint(tiny_checkpoint_path)), path)
     return path
+
+
+@pytest.fixture(scope='session')
+def tiny_lite() -> Checkpoint:
+    """A network with a Lite decoder, as small."""
+    config = dataclasses.replace(MODELS['fd_mobilenetv2_fpn_lite'].config, decoder_channels=16, detection_classes=8)
+    model = create_model(config, seed=5)
+    calibrate_norms(model, seed=5)
+    labels = load_scene_labels('cityscapes_19+cityscapes_things_8')
+    return Checkpoint(model.eval(), config, labels, InputConfig(size_hw=(128, 128)), trained=False)
 
 
 @pytest.fixture

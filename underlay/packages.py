@@ -52,6 +52,7 @@ PACKAGES = {
     'rosbags-image': 'rosbags.image',
     'safetensors': 'safetensors',
     'tensorboard': 'tensorboard',
+    'torchao': 'torchao',
     'tqdm': 'tqdm',
 }
 TOOLS = {

@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--verify', action='store_true', help='compare with PyTorch; a wrong file is not left behind')
     group = parser.add_argument_group('int8 for CPUs')
-    group.add_argument('--int8', action='store_true', help='quantise, with ranges measured on images of the dataset')
+    group.add_argument(
+        '--int8', action='store_true', help='quantise, with ranges that training learnt, or of images of the dataset'
+    )
     group.add_argument('--calibration-images', type=int, default=32, help='spread over the dataset')
     add_dataset_arguments(parser, split='train')
 
@@ -105,11 +107,11 @@ def write_files(checkpoint: Checkpoint, path: Path, options: ExportOptions, batc
     if options.format == 'torchscript':
         save_torchscript(checkpoint, path, options)
         return
-    exact = dataclasses.replace(options, precision='fp32') if options.precision == 'int8' else options
-    model = make_onnx(checkpoint, exact)
-    if options.precision == 'int8':
-        model = quantize(model, batches)
+    if options.precision == 'int8' and not checkpoint.quantization:
+        model = quantize(make_onnx(checkpoint, dataclasses.replace(options, precision='fp32')), batches)
         set_metadata(model, describe_export(checkpoint, options))
+    else:
+        model = make_onnx(checkpoint, options)
     if options.format == 'openvino':
         save_openvino(model, path)
     else:
@@ -158,7 +160,7 @@ def run(options: argparse.Namespace) -> int:
     asked = check_export(checkpoint, asked)
     batches: Iterator[np.ndarray] = iter(())
     picture: np.ndarray | None = None
-    if options.int8:
+    if options.int8 and not checkpoint.quantization:
         taken = part_options(options.dataset, needed=[name for name in checkpoint.config.inputs if name != 'image'])
         dataset = load_dataset(options.dataset, {**taken, **dataset_options(options)})
         batches = calibration_batches(dataset, exported_input(checkpoint, asked), options.calibration_images)

@@ -11,19 +11,23 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sembox_ros.atomic import write_whole
 from sembox_ros.config import SIZE_DIVISOR, Checked, InputConfig, option
-from sembox_ros.errors import ConfigError
+from sembox_ros.errors import CheckpointError, ConfigError
 from sembox_ros.inference.openvino_core import openvino_core
 from sembox_ros.models.checkpoint import Checkpoint, describe
 from sembox_ros.models.folding import fold
+from sembox_ros.models.segmentation import SegmentationNet
 from sembox_ros.models.sembox import NetworkOutput, output_fields, semantic_sizes
 from sembox_ros.ops.resize import resize_through
+
+if TYPE_CHECKING:  # torchao is for those who quantise
+    from sembox_ros.models.quantization import FakeQuantized
 
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torchscript': '.pt'}
 OPSET = 18
@@ -65,7 +69,7 @@ class ExportedNetwork(nn.Module):
     """A network as a file holds it: folded, without None among its outputs, float32 or uint8 at its ends.
 
     Args:
-        checkpoint: with weights; left as it is.
+        checkpoint: with weights; left as it is. For int8 it must have been trained for that.
         options: what to add.
     """
 
@@ -74,7 +78,7 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, options: ExportOptions) -> None:
         super().__init__()
-        self.network = fold(checkpoint.model)
+        self.network = load_quantized(checkpoint).converted() if options.precision == 'int8' else fold(checkpoint.model)
         self._dtype = torch.float16 if options.precision == 'fp16' else torch.float32
         self.network.to(self._dtype)
         self._options, self._reversed = options, checkpoint.input.channel_order == 'bgr'
@@ -102,6 +106,22 @@ class ExportedNetwork(nn.Module):
             resized = resize_through(logits, semantic_sizes(self.network, logits))
             output = output._replace(semantic_logits=resized.argmax(dim=1).to(torch.uint8))
         return tuple(tensor for tensor in output if tensor is not None)
+
+
+def load_quantized(checkpoint: Checkpoint) -> FakeQuantized:
+    """The network of a checkpoint that was trained for int8, rounded as it was in training.
+
+    Raises:
+        ConfigError: torchao is not installed.
+        CheckpointError: the checkpoint was not trained that way, or by another version.
+    """
+    from sembox_ros.models.quantization import FakeQuantized
+
+    if not isinstance(checkpoint.model, SegmentationNet):
+        raise CheckpointError(f'quantization: expected a network with a decoder, got {checkpoint.config.name}')
+    network = FakeQuantized(checkpoint.model, checkpoint.config)
+    network.set_ranges(checkpoint.quantization)
+    return network.eval().requires_grad_(False)
 
 
 def output_names(checkpoint: Checkpoint, options: ExportOptions) -> list[str]:
@@ -146,7 +166,10 @@ def check_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportOption
 
 
 def make_onnx(checkpoint: Checkpoint, options: ExportOptions) -> Any:
-    """The network as an `onnx.ModelProto`, folded, fp32 or fp16 as the options say, its description inside.
+    """The network as an `onnx.ModelProto`, folded, its description inside.
+
+    fp32 or fp16 as the options say; int8, in QDQ form, only of a checkpoint that was trained for it: of others,
+    `quantize.quantize` makes it of the fp32 one.
 
     Raises:
         ConfigError: onnx and onnxscript are not installed, or the options do not suit the network.

@@ -34,6 +34,7 @@ from sembox_ros.models.zoo import CLASSIFY_HINT, create_model
 FORMAT = 'sembox_ros'
 FORMAT_VERSION = 1
 MAX_NAME = 200  # characters of a class name
+MAX_RANGE = 1e30  # of an activation
 BUNDLED = 'weights/sembox_b1_streets.safetensors'
 
 
@@ -52,6 +53,8 @@ class Checkpoint:
         categories: the names that it has for whole images; empty for a network that sees scenes.
         graph: exported file (.onnx, .xml) that holds the weights; `model` is then a shape without any.
         graph_precision: what that file's weights are stored in: fp32, fp16 or int8.
+        quantization: smallest and largest value of each activation that int8 rounds, for which the weights were
+            trained; empty for any other network. The model itself rounds nothing.
     """
 
     model: nn.Module
@@ -64,6 +67,7 @@ class Checkpoint:
     categories: tuple[str, ...] = ()
     graph: Path | None = None
     graph_precision: str = 'fp32'
+    quantization: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, labels, classes in (
@@ -147,6 +151,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         'recipe': json.dumps(dict(checkpoint.recipe)),
         'metrics': json.dumps(dict(checkpoint.metrics)),
     }
+    if checkpoint.quantization:
+        described['quantization'] = json.dumps(dict(checkpoint.quantization))
     if checkpoint.categories:
         described['categories'] = json.dumps(checkpoint.categories)
     return described
@@ -168,10 +174,11 @@ def parse_description(described: Mapping[str, str], graph: Path | None = None) -
     input_config = from_mapping(InputConfig, _parse(described, 'input'))
     trained, recipe, metrics = (_parse(described, key) for key in ('trained', 'recipe', 'metrics'))
     categories = tuple(_parse(described, 'categories')) if 'categories' in described else ()
+    ranges = _parse_ranges(_parse(described, 'quantization')) if 'quantization' in described else {}
     _check_names(labels, categories)
     with torch.device('meta'):
         model = create_model(config).eval()  # shapes only: nothing is allocated before they are known to fit
-    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, categories, graph)
+    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, categories, graph, quantization=ranges)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -259,6 +266,18 @@ def _parse(described: Mapping[str, str], key: str) -> Any:
         got = type(value).__name__
         raise CheckpointError(f"metadata '{key}' should be a JSON {wanted.__name__}, got {got}")
     return value
+
+
+def _parse_ranges(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """The ranges of activations as `Checkpoint.quantization` has them."""
+    for name, pair in values.items():
+        numbers = isinstance(pair, list) and len(pair) == 2 and all(type(v) in (int, float) for v in pair)
+        if not numbers or not -MAX_RANGE <= pair[0] <= pair[1] <= MAX_RANGE:
+            raise CheckpointError(
+                "metadata 'quantization': expected two numbers, the smaller one first, for "
+                f'{printable(name, limit=80)}; got {printable(pair, limit=80)}'
+            )
+    return {name: (float(low), float(high)) for name, (low, high) in values.items()}
 
 
 def _check_names(labels: SceneLabels, categories: tuple[Any, ...]) -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -53,6 +53,31 @@ def fold(model: nn.Module) -> nn.Module:
         The copy, parameters without gradients.
     """
     return _fold(copy.deepcopy(model).eval()).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def load_folded(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a network the weights of a folded one, in place: its norms then do nothing but add the biases.
+
+    Folding it again gives the same weights, bit for bit.
+
+    Args:
+        model: of the same architecture, without modules that have a fold of their own.
+        state: of the folded network.
+    """
+    missing = set(model.load_state_dict(dict(state), strict=False).missing_keys)
+    names = {module: name for name, module in model.named_modules()}
+    for module in model.modules():
+        for holder, conv_name, norm_name in _conv_norm_pairs(module):
+            conv, norm = getattr(holder, conv_name), getattr(module, norm_name)
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1 - norm.eps)
+            norm.weight.fill_(1)
+            norm.bias.copy_(state[f'{names[conv]}.bias'])
+            if conv.bias is not None:
+                conv.bias.zero_()
+            missing -= {f'{names[norm]}.{name}' for name in norm.state_dict()}
+    assert not missing, missing
 
 
 def _fold(module: nn.Module) -> nn.Module:

@@ -93,6 +93,8 @@ def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: (B, 3, H, W) images each; none leaves everything as it was.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for index, images in enumerate(batches):
         if not index:

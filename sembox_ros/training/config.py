@@ -115,6 +115,10 @@ class TrainConfig(Checked):
         'auto', 'number format; auto: bf16 or fp16 on a GPU, fp32 on a CPU',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
     )  # fmt: skip
+    quantization: str = option(
+        'none', 'qat: go on with start_from, rounded as int8 files round it (needs a decoder and torchao)',
+        choices=('none', 'qat'),
+    )  # fmt: skip
     threads: int = option(0, 'CPU threads of the network; 0: as torch chooses', minimum=0, maximum=512)
     input: InputConfig = field(default_factory=lambda: InputConfig(resize='letterbox'))
     data: DataConfig = field(default_factory=DataConfig)
@@ -131,6 +135,14 @@ class TrainConfig(Checked):
             raise ConfigError(
                 f"best_by: expected one of {', '.join(RANKED)}, or a sum such as miou+ap; got '{self.best_by}'"
             )
+        if self.quantization == 'qat':
+            if not self.start_from:
+                raise ConfigError('start_from: expected a trained checkpoint, which quantization qat needs; got none')
+            if self.freeze or self.precision not in ('auto', 'fp32'):
+                raise ConfigError(
+                    'freeze, precision: expected no parts and auto or fp32, as quantization qat moves all weights and '
+                    f'rounds in float32; got {", ".join(self.freeze) or "none"} and {self.precision}'
+                )
 
     @property
     def folder(self) -> Path:

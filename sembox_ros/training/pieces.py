@@ -52,7 +52,7 @@ def create_fabric(config: TrainConfig) -> Fabric:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if device == 'cuda' and not torch.cuda.is_available():
         raise ConfigError('device: expected cpu, since torch finds no CUDA here; got cuda')
-    precision = choose_precision(config.precision, device)
+    precision = 'fp32' if config.quantization == 'qat' else choose_precision(config.precision, device)
     if precision == 'fp16' and device == 'cpu':
         raise ConfigError('precision: fp16 needs a GPU; expected fp32 or bf16 on the CPU')
     if device == 'cpu':

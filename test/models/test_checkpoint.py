@@ -207,6 +207,13 @@ def test_one_flipped_bit_in_the_tensors(saved: Path, tmp_path: Path, place: int)
         ({'input': '{"mean": [1e999, 1, 1]}'}, ('mean', 'finite')),
         ({'input': '{"mean": [' + '9' * 400 + ', 1, 1]}'}, ()),
         ({'labels': '{}'}, ('scene labels', 'semantic')),
+        ({'quantization': '[1]'}, ("'quantization'", 'dict', 'list')),
+        ({'quantization': '{"a/add": 3}'}, ("'quantization': expected two numbers", 'a/add', 'got 3')),
+        ({'quantization': '{"a/add": [0, true]}'}, ('got [0, True]',)),
+        ({'quantization': '{"a/add": [2, 1]}'}, ('the smaller one first', 'got [2, 1]')),
+        ({'quantization': '{"a/add": [0, 1e999]}'}, ('got [0, inf]',)),
+        ({'quantization': '{"a/add": [NaN, 1]}'}, ('got [nan, 1]',)),
+        ({'quantization': '{"a/add": [0, ' + '9' * 400 + ']}'}, ()),
     ],
 )  # fmt: skip
 def test_metadata_that_is_refused(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sembox_ros.models.bifpn import FoldedFusion, Fusion
 from sembox_ros.models.box_head import LevelSharedHead
 from sembox_ros.models.encoders.efficientnet import SamePadConv
-from sembox_ros.models.folding import fold, fuse_norm, merge_convolutions
+from sembox_ros.models.folding import fold, fuse_norm, load_folded, merge_convolutions
 from sembox_ros.models.layers import ConvNorm, SeparableConv
 from sembox_ros.models.profile import profile_model
 from sembox_ros.models.sembox import resize_maps
@@ -219,3 +219,14 @@ def test_what_is_not_one_convolution_is_not_merged(second: nn.Module) -> None:
         merge_convolutions(nn.Conv2d(4, 4, 1), second)
     with pytest.raises(ValueError, match='unpadded'):
         merge_convolutions(second, nn.Conv2d(4, 4, 1))
+
+
+@pytest.mark.parametrize('encoder', ['mobilenetv2', 'efficientnet-b0', 'regnetx-400mf', 'resnext50-32x4d'])
+def test_a_network_with_folded_weights_folds_to_them(encoder: str) -> None:
+    config = dataclasses.replace(MODELS['mobilenetv2_unet_lite'].config, encoder=encoder, decoder_channels=16)
+    folded = fold(randomized(create_model(config)))
+    network = create_model(config, seed=1).eval()
+    load_folded(network, folded.state_dict())
+    again = fold(network).state_dict()
+    for name, tensor in folded.state_dict().items():
+        assert torch.equal(again[name], tensor), name
