@@ -256,5 +256,5 @@ def test_what_moves_is_outlined() -> None:
         assert changed[10:30, 49].all()
         assert not changed[15:25, 25:45].any()
         assert not changed[:7].any()
-        assert tuple(picture[10, 35].tolist()) == MOTION
+        assert np.abs(picture[10, 35].astype(int) - MOTION).max() < 40  # lines are smooth
     assert (image == 90).all()

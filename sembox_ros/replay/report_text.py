@@ -91,6 +91,8 @@ def _stability_lines(stability: Mapping[str, Any] | None) -> list[str]:
     if shares:
         more = f' and {len(shares) - LISTED} more' if len(shares) > LISTED else ''
         lines.append(f'masks     {", ".join(shares[:LISTED])}{more} (percent)')
+    if not stability['boxes_per_frame']:
+        return lines  # of a network that finds none
     boxes = [f'{name} {mean:.1f}' for name, mean in _largest(stability['boxes_per_frame'])[:LISTED]]
     return [*lines, f'boxes     {", ".join(boxes) or "none"} (per frame)']
 

@@ -208,7 +208,8 @@ def test_one_array_instead_of_a_list_is_refused(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize('outputs', [{'segments'}, {'semantic', 'boxes'}, 'semantic'])
 def test_unknown_output_is_refused(predictor: Predictor, outputs: Any) -> None:
-    with pytest.raises(ConfigError, match=r"outputs: expected some of \['confidence', 'detections', 'instances', "):
+    words = r"outputs: expected some of \['confidence', 'depth', 'detections', 'instances', "
+    with pytest.raises(ConfigError, match=words):
         predictor.predict([photo(16, 16)], outputs=outputs)
 
 
