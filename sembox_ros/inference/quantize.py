@@ -15,7 +15,7 @@ from sembox_ros.inference.export import INPUT_NAME
 
 # All but Reshape, Transpose and the means: int8 pays only where one operation hands it to the next. With convolutions
 # alone the file was slower than float32 (docs/engines.md).
-OPERATORS = ('Conv', 'Mul', 'Add', 'MaxPool', 'Concat', 'Sigmoid', 'Resize', 'Pad')
+OPERATORS = ('Conv', 'Relu', 'Clip', 'Mul', 'Add', 'MaxPool', 'Concat', 'Sigmoid', 'Resize', 'Pad')
 GATE_CONVOLUTIONS = 2  # of a squeeze-and-excitation block, after its mean
 
 

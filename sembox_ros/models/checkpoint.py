@@ -178,7 +178,9 @@ def parse_description(described: Mapping[str, str], graph: Path | None = None) -
     _check_names(labels, categories)
     with torch.device('meta'):
         model = create_model(config).eval()  # shapes only: nothing is allocated before they are known to fit
-    return Checkpoint(model, config, labels, input_config, trained, recipe, metrics, categories, graph, quantization=ranges)
+    return Checkpoint(
+        model, config, labels, input_config, trained, recipe, metrics, categories, graph, quantization=ranges
+    )
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sembox_ros.errors import ConfigError
 from sembox_ros.training.config import OptimizerConfig
+from sembox_ros.training.quantized import OBSERVED_SHARE, Rounding
 
 
 def freeze_parts(model: nn.Module, parts: tuple[str, ...]) -> None:
@@ -29,9 +30,15 @@ def freeze_parts(model: nn.Module, parts: tuple[str, ...]) -> None:
         raise ConfigError(f'freeze: nothing is left to train without {", ".join(parts)}')
 
 
-def train_mode(model: nn.Module, frozen: tuple[str, ...]) -> None:
-    """Training mode, except in frozen parts: their batch norms keep their statistics and no block is left out."""
+def train_mode(model: nn.Module, frozen: tuple[str, ...], *, done: float = 0.0) -> None:
+    """Training mode, except in frozen parts: their batch norms keep their statistics and no block is left out.
+
+    A network that learns to be rounded moves the ranges of its activations until `done`, the share of the run that is
+    over, is `OBSERVED_SHARE`.
+    """
     model.train()
+    if isinstance(model, Rounding):
+        model.observing = done < OBSERVED_SHARE
     for part in frozen:
         model.get_submodule(part).eval()
 

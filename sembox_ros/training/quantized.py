@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
 
 from sembox_ros.config import ModelConfig
 from sembox_ros.errors import ConfigError
 from sembox_ros.models.folding import load_folded
 from sembox_ros.models.segmentation import SegmentationNet
 from sembox_ros.models.zoo import create_model
-
-if TYPE_CHECKING:  # torchao is for those who quantise
-    from sembox_ros.models.quantization import FakeQuantized
+from sembox_ros.training.config import TrainConfig
 
 # Of the steps; after them the ranges stay, so that the weights can settle for them.
 OBSERVED_SHARE = 0.75
 
 
-def create_quantized(model: nn.Module, config: ModelConfig) -> FakeQuantized:
-    """The network that is trained in the place of `model`, which has the weights to start with.
+@runtime_checkable
+class Rounding(Protocol):
+    """What `models.quantization.FakeQuantized` is, without torchao, which is for those who quantise."""
+
+    observing: bool
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each activation that is rounded."""
+        ...
+
+    def folded_state(self) -> dict[str, Tensor]:
+        """Weights and biases of the folded network, not rounded."""
+        ...
+
+
+def prepare_rounding(model: nn.Module, config: TrainConfig, model_config: ModelConfig) -> nn.Module:
+    """What is trained in the place of a network that has the weights to start with: itself, unless it shall round.
 
     Raises:
-        ConfigError: it is none with a decoder, or torchao is not installed.
+        ConfigError: it shall, but has no decoder, or torchao is not installed.
     """
+    if config.quantization == 'none':
+        return model
     if not isinstance(model, SegmentationNet):
         raise ConfigError(
-            f'quantization: qat is for networks with a decoder, such as mobilenetv2_fpn_lite; got {config.name}'
+            f'quantization: qat is for networks with a decoder, such as mobilenetv2_fpn_lite; got {model_config.name}'
         )
     from sembox_ros.models.quantization import FakeQuantized
 
-    return FakeQuantized(model, config)
+    return FakeQuantized(model, model_config)
 
 
-def set_observing(network: FakeQuantized, step: int, total_steps: int) -> None:
-    """Move the ranges of the activations in the first part of a run alone."""
-    network.observing = step < OBSERVED_SHARE * total_steps
+def share_ranges(module: nn.Module) -> None:
+    """Give all processes the ranges of the first one: each averaged those of its own images."""
+    if isinstance(module, Rounding) and torch.distributed.is_initialized():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Give all processes the ranges of the first: each averaged those of its own images."""
-    for buffer in module.buffers():
-        torch.distributed.broadcast(buffer, 0)
-
-
-def dequantize(network: FakeQuantized, config: ModelConfig) -> tuple[nn.Module, dict[str, tuple[float, float]]]:
-    """The network without its roundings, and the ranges of its activations, for a checkpoint."""
+def without_rounding(module: nn.Module, config: ModelConfig) -> tuple[nn.Module, Mapping[str, tuple[float, float]]]:
+    """The network of a checkpoint, and the ranges of its activations, if `module` learnt any."""
+    if not isinstance(module, Rounding):
+        return module, {}
     model = create_model(config).eval()
-    load_folded(model, {name: tensor.cpu() for name, tensor in network.folded_state().items()})
-    return model, network.ranges()
+    load_folded(model, {name: tensor.cpu() for name, tensor in module.folded_state().items()})
+    return model, module.ranges()

@@ -40,7 +40,7 @@ from sembox_ros.training.optim import (
     train_mode,
 )
 from sembox_ros.training.pieces import choose_labels, create_fabric, create_network, create_scene_loss, take_weights
-from sembox_ros.training.quantized import create_quantized, dequantize, set_observing, share_buffers
+from sembox_ros.training.quantized import prepare_rounding, share_ranges, without_rounding
 from sembox_ros.training.report import write_summary
 from sembox_ros.training.state import RunState, load_state, save_state
 from sembox_ros.training.validation import Grader, validate
@@ -80,9 +80,7 @@ class Trainer:
         model, self.model_config = create(config, self.labels)
         self._started = take_weights(model, started, config.freeze) if started else ''
         freeze_parts(model, config.freeze)
-        self._quantized = config.quantization == 'qat'
-        if self._quantized:
-            model = create_quantized(model, self.model_config)
+        model = prepare_rounding(model, config, self.model_config)
         with self.fabric.rank_zero_first():  # the first process counts pixels, the others find the counts
             self.criterion = create_scene_loss(config, self.model_config, train_data)
         model = model.to(self.fabric.device).to(memory_format=torch.channels_last)
@@ -197,10 +195,8 @@ class Trainer:
         """
         # Stochastic depth draws from the global generator: seeded by step, it needs no state to resume.
         torch.manual_seed(mix_seed(self.config.seed, self.state.step, self.fabric.global_rank))
-        train_mode(self.network.module, self.config.freeze)
+        train_mode(self.network.module, self.config.freeze, done=self.state.step / self.total_steps)
         set_learning_rate(self.optimizer, rate)
-        if self._quantized:
-            set_observing(self.network.module, self.state.step, self.total_steps)
         total: dict[str, float] = {}
         count = self.config.accumulate
         for index in range(count):
@@ -294,8 +290,7 @@ class Trainer:
     def _validate(self) -> None:
         start = time.monotonic()
         self._measure_norms()
-        if self._quantized and self.fabric.world_size > 1:
-            share_buffers(self.average.module)
+        share_ranges(self.average.module)
         grader = self._grade()
         if grader is None:
             return
@@ -348,8 +343,7 @@ class Trainer:
         if self.config.start_from:
             recipe['start_from'] = Path(self.config.start_from).name
         numbers = {name: value for name, value in scores.items() if math.isfinite(value)}
-        average = self.average.module
-        model, ranges = dequantize(average, self.model_config) if self._quantized else (average, {})
+        model, ranges = without_rounding(self.average.module, self.model_config)
         checkpoint = Checkpoint(
             model, self.model_config, self.labels, self.config.input, recipe=recipe, metrics=numbers,
             quantization=ranges,

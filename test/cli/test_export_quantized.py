@@ -15,7 +15,7 @@ from sembox_ros.cli import main
 from sembox_ros.errors import CheckpointError
 from sembox_ros.inference import verification
 from sembox_ros.inference.choice import probe_batch
-from sembox_ros.inference.export import ExportOptions, load_quantized, make_onnx
+from sembox_ros.inference.export import ExportOptions, load_quantized, make_onnx, save_openvino
 from sembox_ros.inference.graphs import load_exported
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.inference.quantize import quantize
@@ -98,10 +98,15 @@ def test_verification_sees_ranges_that_are_not_those(
         verify_export(written, dataclasses.replace(checkpoint, quantization=wider), options)
 
 
-def test_openvino_files_are_verified_too(learnt: Path, tmp_path: Path) -> None:
-    given = ['--int8', '--verify', '--format', 'openvino', '--size', '128x128', '--batch', '1']
-    assert main(['export', str(learnt), *given, '--out', str(tmp_path / 'net.xml')]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {'net.xml', 'net.bin'}
+def test_openvino_files_are_right_too(
+    written: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, 'SIZES_HW', (SIZE_HW,))
+    save_openvino(onnx.load(written), tmp_path / 'net.xml')
+    found = verify_export(
+        tmp_path / 'net.xml', load_checkpoint(learnt), ExportOptions(format='openvino', precision='int8')
+    )
+    assert {difference.runtime for difference in found} == {'openvino'}
 
 
 def test_ranges_of_another_network_are_refused(
