@@ -30,7 +30,7 @@ ROSDEP_KEYS = {
     'yaml': 'python3-yaml',
 }
 # Without them the node runs on PyTorch, and bags are replayed one by one.
-OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'ray'}
+OPTIONAL = {'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'ray', 'torchao'}
 WITHOUT_KEY = {
     'av', 'efficientnet_pytorch', 'lightning-fabric', 'omegaconf', 'pycocotools', 'safetensors', 'tensorboard',
 }  # fmt: skip

@@ -135,14 +135,11 @@ class TrainConfig(Checked):
             raise ConfigError(
                 f"best_by: expected one of {', '.join(RANKED)}, or a sum such as miou+ap; got '{self.best_by}'"
             )
-        if self.quantization == 'qat':
-            if not self.start_from:
-                raise ConfigError('start_from: expected a trained checkpoint, which quantization qat needs; got none')
-            if self.freeze or self.precision not in ('auto', 'fp32'):
-                raise ConfigError(
-                    'freeze, precision: expected no parts and auto or fp32, as quantization qat moves all weights and '
-                    f'rounds in float32; got {", ".join(self.freeze) or "none"} and {self.precision}'
-                )
+        if self.quantization == 'qat' and (self.freeze or self.precision not in ('auto', 'fp32')):
+            raise ConfigError(
+                'freeze, precision: expected no parts and auto or fp32, as quantization qat moves all weights and '
+                f'rounds in float32; got {", ".join(self.freeze) or "none"} and {self.precision}'
+            )
 
     @property
     def folder(self) -> Path:

@@ -38,7 +38,7 @@ def prepare_rounding(model: nn.Module, config: TrainConfig, model_config: ModelC
     """What is trained in the place of a network that has the weights to start with: itself, unless it shall round.
 
     Raises:
-        ConfigError: it shall, but has no decoder, or torchao is not installed.
+        ConfigError: it shall, but has no decoder or nothing to start with, or torchao is not installed.
     """
     if config.quantization == 'none':
         return model
@@ -46,6 +46,8 @@ def prepare_rounding(model: nn.Module, config: TrainConfig, model_config: ModelC
         raise ConfigError(
             f'quantization: qat is for networks with a decoder, such as mobilenetv2_fpn_lite; got {model_config.name}'
         )
+    if not config.start_from:
+        raise ConfigError('start_from: expected a trained checkpoint, which quantization qat goes on with; got none')
     from sembox_ros.models.quantization import FakeQuantized
 
     return FakeQuantized(model, model_config)

@@ -100,7 +100,6 @@ def test_two_processes_agree(rounded: ConfigFactory, tmp_path: Path):
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'start_from': ''}, 'start_from: expected a trained checkpoint, which quantization qat needs; got none'),
         ({'freeze': ('encoder',)}, 'quantization qat moves all weights .* got encoder and fp32'),
         ({'precision': 'bf16'}, 'got none and bf16'),
         ({'quantization': 'int4'}, "quantization: expected one of none, qat; got 'int4'"),
@@ -111,6 +110,11 @@ def test_what_does_not_go_together_is_refused(
 ):
     with pytest.raises(ConfigError, match=words):
         rounded(tmp_path / 'run', **changes)
+
+
+def test_nothing_to_start_with_is_refused(rounded: ConfigFactory, tmp_path: Path):
+    with pytest.raises(ConfigError, match='expected a trained checkpoint, which quantization qat goes on with'):
+        Trainer(rounded(tmp_path / 'run', start_from=''))
 
 
 def test_a_network_without_a_decoder_is_refused(
