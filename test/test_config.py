@@ -30,6 +30,8 @@ LIMITED = [
     for field in dataclasses.fields(kind)
     if field.metadata['minimum'] is not None or field.metadata['maximum'] is not None
 ]
+# A limit that no other default goes with.
+BESIDE = {'image_classes': {'box_head': False, 'semantic_classes': 0}}
 
 
 @pytest.mark.parametrize('kind', CONFIGS)
@@ -43,7 +45,8 @@ def test_defaults_are_valid_and_described(kind: type) -> None:
 def test_limits_are_inclusive_and_named(kind: type, field: dataclasses.Field[Any]) -> None:
     step = 1 if isinstance(field.default, int) else 1e-3
     for limit, outside in ((field.metadata['minimum'], -step), (field.metadata['maximum'], step)):
-        assert getattr(kind(**{field.name: limit}), field.name) == limit
+        beside = BESIDE.get(field.name, {}) if limit else {}
+        assert getattr(kind(**{field.name: limit, **beside}), field.name) == limit
         with pytest.raises(ConfigError, match=rf'^{field.name}: expected a value in .*, got '):
             kind(**{field.name: limit + outside})
 

@@ -244,7 +244,8 @@ def test_demo_without_files_and_with_another_python(recorder: Path, tmp_path: Pa
 def test_ci_runs_the_tests_from_anywhere(recorder: Path, tmp_path: Path) -> None:
     build, tests = calls([str(recorder / '.ci' / 'run')], recorder, tmp_path)
     assert build[:2] == tests[:2] == [str(recorder), 'true']
-    assert tests[2:] == ['underlay/env.py', 'run', '--', 'python', '-m', 'pytest', '-q', 'test']
+    assert tests[2:9] == ['underlay/env.py', 'run', '--', 'python', '-m', 'pytest', '-q']
+    assert tests[-3:] == ['--dist', 'loadfile', 'test']
 
 
 def test_make_lists_every_target(tree: Path) -> None:

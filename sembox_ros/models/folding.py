@@ -22,13 +22,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Convolution and batch norm that a module's own forward calls one after the other (efficientnet_pytorch, our encoder).
+# Convolution and batch norm that a module's own forward calls one after the other: efficientnet_pytorch, our encoder of
+# it, torchvision's bottlenecks.
 NAMED_PAIRS = (
     ('stem', 'stem_norm'),
     ('_expand_conv', '_bn0'),
     ('_depthwise_conv', '_bn1'),
     ('_project_conv', '_bn2'),
+    ('conv1', 'bn1'),
+    ('conv2', 'bn2'),
+    ('conv3', 'bn3'),
 )
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 @runtime_checkable
@@ -104,17 +109,17 @@ def _conv_norm_pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
         conv, norm = children.get(conv_name), children.get(norm_name)
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
             continue
-        if isinstance(conv, nn.Conv2d):
+        if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
             yield module, conv_name, norm_name
         elif isinstance(conv, nn.Sequential) and len(conv) and isinstance(conv[-1], nn.Conv2d):  # SamePadConv
             yield conv, str(len(conv) - 1), norm_name
 
 
-def fuse_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def fuse_norm(conv: Convolution, norm: nn.BatchNorm2d) -> Convolution:
     """One convolution that does what `conv` and then `norm` do in evaluation mode; computed in float64."""
     dtype = conv.weight.dtype
     exact = copy.deepcopy(conv).eval().double(), copy.deepcopy(norm).eval().double()
-    return fuse_conv_bn_eval(*exact).to(dtype)
+    return fuse_conv_bn_eval(*exact, transpose=isinstance(conv, nn.ConvTranspose2d)).to(dtype)
 
 
 def merge_convolutions(first: nn.Module, second: nn.Module) -> nn.Conv2d:

@@ -88,7 +88,7 @@ def test_a_bad_bag_is_one_line(replay, drive: Path, tmp_path: Path, kind, expect
 @pytest.mark.parametrize(
     ('args', 'expected'),
     [
-        (['--save', 'pdf'], "--save: expected none or some of color,overlay,video,masks,coco,panoptic, got 'pdf'"),
+        (['--save', 'pdf'], '--save: expected none or some of color,overlay,video,masks,coco,panoptic,depth,motion'),
         (['--rate', '0'], '--rate: expected more than 0, got 0'),
         (['--rate', 'inf'], '--rate: expected more than 0'),
         (['--batch', '0'], '--batch: expected 1 or more, got 0'),

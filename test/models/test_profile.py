@@ -45,7 +45,7 @@ def test_parameters_of_the_parts_are_all_there_are(name: str) -> None:
 def test_parts_and_their_shapes() -> None:
     parts = {part.name: part for part in profile_model(MODELS['sembox_b1'].config, (256, 384))}
     assert list(parts) == ['encoder', 'box_neck', 'semantic_neck', 'box_head', 'semantic_head']
-    assert parts['encoder'].outputs == ((24, 64, 96), (40, 32, 48), (112, 16, 24), (320, 8, 12))
+    assert parts['encoder'].outputs == ((16, 128, 192), (24, 64, 96), (40, 32, 48), (112, 16, 24), (320, 8, 12))
     assert parts['box_neck'].outputs == tuple((88, 256 // s, 384 // s) for s in (8, 16, 32, 64, 128))
     anchors = len(create_anchors((256, 384)))
     assert parts['box_head'].outputs == ((anchors, 90), (anchors, 4))

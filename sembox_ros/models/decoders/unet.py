@@ -84,6 +84,16 @@ class _Residual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return F.relu(self.block(features) + features)
 
+    def folded(self) -> nn.Module:
+        """The same with one batch norm in place of the two at its end."""
+        *layers, first, second = self.block
+        scale = second.weight.double() / (second.running_var.double() + second.eps).sqrt()
+        shift = (first.bias.double() - second.running_mean.double()) * scale + second.bias.double()
+        first.weight = nn.Parameter((first.weight.double() * scale).to(first.weight.dtype))
+        first.bias = nn.Parameter(shift.to(first.bias.dtype))
+        self.block = nn.Sequential(*layers, first)
+        return self
+
 
 def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
