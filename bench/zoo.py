@@ -103,7 +103,7 @@ def plot(rows: Sequence[tuple[str, float, float, float]], path: Path) -> None:
             )  # fmt: skip
         axes.set_xscale('log')
         low, high = min(row[column] for row in rows), max(row[column] for row in rows)
-        axes.set_xlim(low / 2.6, high * 2.6)  # room for the names
+        axes.set_xlim(low / 10, high * 6)  # room for the names
         axes.set_xlabel(title)
         axes.grid(color='#e3e6ea', zorder=0)
         axes.spines[['top', 'right']].set_visible(False)
