@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from sembox_ros.labels import SceneLabels
 from sembox_ros.losses import SceneLoss, create_loss
 from sembox_ros.models.checkpoint import Checkpoint
 from sembox_ros.models.encoders.efficientnet import EfficientNetEncoder
+from sembox_ros.models.segmentation import StreamEncoder
 from sembox_ros.models.zoo import MODELS, create_model, find_model
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.targets.anchors import assign_anchors
@@ -136,10 +138,14 @@ def create_network(config: TrainConfig, labels: SceneLabels) -> tuple[nn.Module,
 def take_weights(model: nn.Module, started: Checkpoint, frozen: tuple[str, ...]) -> str:
     """Take over every tensor that has the same name and shape; returns what was done, in words.
 
+    The encoder of a network of one input becomes that of the first input of a network of several.
+
     Raises:
         ConfigError: not one tensor fits, or a frozen part would stay random.
     """
     given, wanted = started.model.state_dict(), model.state_dict()
+    if isinstance(getattr(model, 'encoder', None), StreamEncoder) and len(started.config.inputs) == 1:
+        given = {re.sub('^encoder[.]', 'encoder.main.', name): tensor for name, tensor in given.items()}
     fitting = {name: t for name, t in given.items() if name in wanted and wanted[name].shape == t.shape}
     if not fitting:
         raise ConfigError('start_from: none of its tensors fits the model; expected the same architecture')

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.errors import ConfigError, TrainingError
-from sembox_ros.models.checkpoint import load_checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint
 from sembox_ros.models.zoo import create_model
 from sembox_ros.training.config import TrainConfig, load_train_config
 from sembox_ros.training.loader import Schedule
@@ -349,6 +349,19 @@ def test_checkpoints_that_do_not_fit(tiny_checkpoint_path: Path):
     assert 'at random: box_head.' in take_weights(model, started, ('encoder',))
     with pytest.raises(ConfigError, match=r'start_from: has no box_head\..* of that shape, which is frozen'):
         take_weights(model, started, ('encoder', 'box_head'))
+
+
+def test_encoder_of_one_input_starts_a_network_of_several(tiny_masks: Checkpoint):
+    """A flow of other channels is nothing that the network of images alone knows."""
+    taken = create_model(dataclasses.replace(tiny_masks.config, inputs=('image', 'flow')), seed=8)
+    before = {name: tensor.clone() for name, tensor in taken.state_dict().items()}
+    told = take_weights(taken, tiny_masks, ('encoder.main', 'decoders.semantic'))
+    given = tiny_masks.model.state_dict()
+    rest = 'at random: encoder.fuse, encoder.others'
+    assert told == f'start: {len(given)} of {len(before)} tensors of the checkpoint; {rest}'
+    for name, tensor in taken.state_dict().items():
+        known = given.get(name.replace('encoder.main.', 'encoder.'))
+        assert torch.equal(tensor, before[name] if known is None else known), name
 
 
 def test_random_weights_depend_on_the_seed_alone(tiny_config: ConfigFactory, tmp_path: Path):
