@@ -18,7 +18,7 @@ from sembox_ros.replay.bag_files import check_bag, explain_failure, shorten
 from sembox_ros.replay.vision_messages import create_typestore
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-# What is no camera's image though its type says so: ground truth, what the node publishes, and depth.
+# What is no camera's image though its type says so: ground truth, what the node publishes, and packed depth.
 _NO_CAMERA = re.compile(
     r'(^|/)(ground_truth/.*|segmentation/(mask|confidence|color)|overlay|panoptic/(instances|color)|depth|motion/mask|'
     r'.*compressedDepth)$'

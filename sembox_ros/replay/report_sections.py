@@ -232,7 +232,7 @@ def _maps(report: Mapping[str, Any]) -> Section:
     if (motion := accuracy.get('motion')) is not None:
         parts = {'moving': 'moving_iou', 'static': 'static_iou', 'mean': 'motion_miou'}
         tables.append(NumberTable(('motion', 'IoU, %'), [(name, percent(motion[key])) for name, key in parts.items()]))
-    text = 'Depth is graded where the truth knows it and up to 80 m, its scale as it is; all are means over images.'
+    text = 'Depth is graded where the truth knows it, up to 80 m, without fitting its scale; all are means over images.'
     return Section('Depth and motion', text if depth is not None else '', tables=tables)
 
 

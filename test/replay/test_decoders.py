@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drives import FIRST_NS, LABELS, STEP_NS, frames, write
 
-from sembox_ros.cli.evaluate import evaluate
+from sembox_ros.cli import main
 from sembox_ros.cli.streets import render_drive
-from sembox_ros.config import DetectionConfig
-from sembox_ros.data.cityscapes import Cityscapes
 from sembox_ros.data.cityscapes_layout import FrameName, encode_geometry, encode_labels, write_frame
 from sembox_ros.data.streets import render_sequence
 from sembox_ros.errors import ConfigError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores
 from sembox_ros.inference.predictor import Predictor
-from sembox_ros.models.checkpoint import Checkpoint
+from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.drive import write_drive, write_image_bag
@@ -28,7 +27,6 @@ from sembox_ros.replay.live_session import replay_bag_online
 from sembox_ros.replay.scene_messages import view_image
 from sembox_ros.replay.session import ReplayOptions, replay_bag
 from sembox_ros.replay.source import open_input
-from sembox_ros.replay.truth import DatasetTruth
 
 TOPICS = ('/depth', '/motion/mask')
 
@@ -121,11 +119,11 @@ def test_depth_and_motion_are_graded_against_the_bag(multitask: Predictor, tmp_p
     assert grade.compute().to_dict() == {part: accuracy[part] for part in GradeScores._fields}
 
 
-def test_a_dataset_as_truth_gives_the_counts_of_evaluate(tiny_multitask: Checkpoint, tmp_path: Path):
+def test_a_dataset_as_truth_gives_the_scores_of_evaluate(tiny_multitask: Checkpoint, tmp_path: Path):
     """Of a network that takes no flow, which `evaluate` takes from the dataset and a replay measures."""
     config = dataclasses.replace(tiny_multitask.config, inputs=('image',))
     checkpoint = dataclasses.replace(tiny_multitask, model=create_model(config, seed=2).eval(), config=config)
-    predictor = Predictor(checkpoint, device='cpu', engine='torch')
+    save_checkpoint(checkpoint, tmp_path / 'network.safetensors')
     stills = list(render_sequence(frames=2, size_hw=(64, 128), seed=3, geometry=True))
     for still in stills:
         seconds, nanoseconds = divmod(FIRST_NS + STEP_NS + still.stamp_ns, 10**9)
@@ -137,15 +135,17 @@ def test_a_dataset_as_truth_gives_the_counts_of_evaluate(tiny_multitask: Checkpo
         write_frame(tmp_path / 'data', name, still.image, labels, geometry)
     images = [(FIRST_NS + STEP_NS + still.stamp_ns, still.image) for still in stills]
     write_image_bag(tmp_path / 'drive', images, topic='/image')
-    dataset = Cityscapes(root=tmp_path / 'data', split='val', with_depth=True, with_motion=True)
-    grade = SceneGrade(predictor.labels, dataset.labels)
-    evaluate(dataset, predictor, grade, detection=DetectionConfig(), min_instance_score=0.5, limit=0)
-    truth, options = DatasetTruth(dataset, 'the folder'), ReplayOptions(save=(), batch=1)
-    replay_bag(open_input(tmp_path / 'drive', ()), tmp_path / 'out', predictor, options, truth=truth, progress=False)
-    found = SceneGrade.load(tmp_path / 'out' / 'grade.npz')
-    assert (found.depths, found.motions) == (2, 2)
-    for name, expected in grade.to_arrays().items():
-        np.testing.assert_array_equal(found.to_arrays()[name], expected)
+    given = ['--root', str(tmp_path / 'data'), '--split', 'val', '--checkpoint', str(tmp_path / 'network.safetensors')]
+    given += ['--device', 'cpu', '--engine', 'torch', '--out']
+    assert main(['evaluate', *given, str(tmp_path)]) == 0
+    replay = ['replay', str(tmp_path / 'drive'), '--save', 'none', '--batch', '1']
+    assert main([*replay, *given, str(tmp_path / 'out')]) == 0
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    accuracy = json.loads((tmp_path / 'out' / 'report.json').read_text())['accuracy']
+    assert accuracy['depths'] == accuracy['motions'] == metrics['depth_maps_graded'] == 2
+    assert accuracy['depth']['abs_rel'] > 0
+    expected = {part: metrics[part] for part in GradeScores._fields}
+    assert {part: accuracy[part] for part in expected} == expected
 
 
 @pytest.mark.parametrize('maps', [{}, {'depth': True}, {'motion': True}])
