@@ -99,6 +99,7 @@ SEMI_PLANAR: dict[str, SemiPlanarFormat] = {
 }
 
 DEPTH = frozenset({'16UC1', '32FC1'})
+DEPTH_ENCODING = '32FC1'  # in metres
 INSTANCE_ENCODINGS = frozenset({'16UC1', 'mono16'})
 
 # By signature, so that Pillow (which reads the size) and OpenCV (which decodes) agree on what the file is.
@@ -209,6 +210,27 @@ def decode_instances(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise InputError(f"instances.encoding: expected 16UC1 with numbers, got '{msg.encoding[:40]}'")
     rows = _plane_rows(msg, 'instances', 2 * msg.width, max_pixels)
     return rows.view('>u2' if msg.is_bigendian else '<u2').astype(np.uint16, copy=False)
+
+
+def decode_depth(msg: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Take the metres out of a `sensor_msgs/Image` of depth, REP 118's floating-point form.
+
+    Args:
+        msg: an image of encoding 32FC1, of either byte order; NaN, infinity and what is not above 0 are unknown.
+        max_pixels: largest height x width that is accepted.
+
+    Returns:
+        (H, W) float32, 0 = unknown; fresh memory.
+
+    Raises:
+        InputError: another encoding, or data that does not fit.
+    """
+    if msg.encoding != DEPTH_ENCODING:
+        raise InputError(f"depth.encoding: expected {DEPTH_ENCODING} with metres, got '{msg.encoding[:40]}'")
+    rows = _plane_rows(msg, 'depth', 4 * msg.width, max_pixels)
+    metres = rows.view('>f4' if msg.is_bigendian else '<f4').astype(np.float32)
+    metres[~(np.isfinite(metres) & (metres > 0))] = 0
+    return metres
 
 
 def _plane_rows(msg: Any, field: str, row_bytes: int, max_pixels: int) -> np.ndarray:

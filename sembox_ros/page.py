@@ -186,6 +186,12 @@ def percent(value: Any) -> str:
     return '-' if math.isnan(number) else f'{100 * number:.1f}'
 
 
+def fixed(value: Any, decimals: int) -> str:
+    """A number with so many decimals; '-' for what is no number."""
+    number = finite(value)
+    return '-' if math.isnan(number) else f'{number:.{decimals}f}'
+
+
 def duration(seconds: float) -> str:
     """Two units at most, such as '3 h 12 min'."""
     minutes, rest = divmod(round(seconds), 60)

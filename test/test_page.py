@@ -17,6 +17,7 @@ from sembox_ros.page import (
     Tile,
     duration,
     embed_picture,
+    fixed,
     percent,
     percent_cell,
     render,
@@ -54,7 +55,7 @@ def test_a_value_that_the_page_lacks_is_an_error():
 
 @pytest.mark.parametrize('value', [None, True, 'x', [], math.nan, math.inf, 10**400])
 def test_what_is_no_number_is_a_dash(value: object):
-    assert percent(value) == '-'
+    assert percent(value) == fixed(value, 2) == '-'
     assert percent_cell(value) == Cell('-', None)
 
 

@@ -33,7 +33,7 @@ from sembox_ros.replay.many_summary import summarize, summary_table
 from sembox_ros.replay.report_text import render_text
 from sembox_ros.replay.session import OUTPUTS, ReplayOptions, replay_bag
 from sembox_ros.replay.source import open_input
-from sembox_ros.replay.truth import DatasetTruth, TruthSource
+from sembox_ros.replay.truth import MAPS, DatasetTruth, TruthSource
 
 CONFIG_OPTIONS = (
     *PREDICTOR_OPTIONS, 'score_threshold', 'nms_iou_threshold', 'max_detections', 'fusion', 'overlay_alpha',
@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth = parser.add_argument_group('ground truth', 'topics below ground_truth are found by themselves')
     truth.add_argument(
         '--truth-topic', action='append', default=[], metavar='TOPIC',
-        help='mono8 image of class ids, Detection2DArray, or 16UC1 image of the ids in it; may be repeated',
+        help='mono8 image of class ids, Detection2DArray, 16UC1 image of the ids in it, 32FC1 image of depth, or mono8 '
+        'image of what moves, whose name ends in motion/mask; may be repeated',
     )  # fmt: skip
     truth.add_argument('--truth-stamps', type=Path, metavar='CSV', help='image_id,stamp_ns of the images of --root')
     truth.add_argument(
@@ -112,8 +113,8 @@ def replay_options(options: argparse.Namespace) -> ReplayOptions:
     )
 
 
-def load_truth(options: argparse.Namespace) -> TruthSource | None:
-    """The labelled dataset that the command line names; None if it names none.
+def load_truth(options: argparse.Namespace, predictor: Predictor) -> TruthSource | None:
+    """The labelled dataset that the command line names, with what the network says; None if it names none.
 
     Raises:
         SemboxError: it cannot be used.
@@ -123,7 +124,8 @@ def load_truth(options: argparse.Namespace) -> TruthSource | None:
         return None
     if not 0 <= options.truth_tolerance_ms < math.inf:
         raise ConfigError(f'--truth-tolerance-ms: expected 0 or more, got {options.truth_tolerance_ms:g}')
-    dataset = load_dataset(options.dataset, {**part_options(options.dataset, useful=['instances']), **chosen})
+    useful = part_options(options.dataset, useful=['instances', *sorted(MAPS & predictor.parts)])
+    dataset = load_dataset(options.dataset, {**useful, **chosen})
     stamps = Path(options.truth_stamps) if options.truth_stamps else None
     # A finished replay is told from one with another truth by these words.
     given = [f'{name} {value}' for name, value in chosen.items() if name != 'root']
@@ -137,7 +139,7 @@ def replay_one(options: argparse.Namespace, bag: Path, out: Path, predictor: Pre
     """Replay one bag into one folder; returns the report."""
     how = replay_options(options)
     source = open_input(bag, how.topics, how.truth_topics)
-    truth = load_truth(options)
+    truth = load_truth(options, predictor)
     if options.online:
         return replay_bag_online(
             source, out, predictor, how, truth=truth, rate=options.rate, domain_id=options.domain_id,

@@ -31,13 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed', type=int, default=0, help='which dataset or drive; other seeds share no street with it'
     )
+    parser.add_argument(
+        '--geometry', action='store_true',
+        help='also depth and motion, and optical flow in a dataset; completes a dataset that lacks them',
+    )  # fmt: skip
     dataset = parser.add_argument_group('dataset')
     dataset.add_argument('--train', type=int, default=1000, metavar='N', help='images in the split train')
     dataset.add_argument('--val', type=int, default=100, metavar='N', help='images in the split val')
     dataset.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes that render')
-    dataset.add_argument(
-        '--geometry', action='store_true', help='also write depth, optical flow and motion; completes what lacks them'
-    )
     bag = parser.add_argument_group('bag')
     bag.add_argument('--frames', type=int, default=300, metavar='N', help='length of the drive')
     bag.add_argument('--rate-hz', type=float, default=10.0, metavar='HZ', help='images per second of the drive')
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: float) -> Iterator[DriveFrame]:
+def render_drive(
+    *, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: float, geometry: bool = False
+) -> Iterator[DriveFrame]:
     """A rendered street with its truth in `STREET_LABELS`, from `FIRST_STAMP_NS` on; shows its progress.
 
     A thing keeps its number, in `ids` and `instances`, for as long as it can be seen.
@@ -56,13 +59,15 @@ def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: f
         size_hw: image height and width, pixels.
         seed: which street.
         rate_hz: frames per second.
+        geometry: also give depth and motion.
 
     Raises:
         ConfigError: an argument is out of range.
     """
     links = load_scene_labels(STREET_LABELS).thing_links
     to_detection = {semantic: detection for detection, semantic in links.items()}
-    street = render_sequence(frames=frames, size_hw=size_hw, seed=seed, rate_hz=rate_hz)  # checks the arguments now
+    # Checks the arguments now.
+    street = render_sequence(frames=frames, size_hw=size_hw, seed=seed, rate_hz=rate_hz, geometry=geometry)
 
     def number(tracks: np.ndarray) -> np.ndarray:
         return np.where(tracks > 0, (tracks - 1) % MAX_INSTANCE + 1, 0)  # what is in sight has other numbers
@@ -77,6 +82,8 @@ def render_drive(*, frames: int, size_hw: tuple[int, int], seed: int, rate_hz: f
             is_crowd=frame.is_crowd,
             ids=number(frame.track_ids),
             instances=number(frame.instance).astype(np.uint16),
+            depth=frame.depth,
+            motion=frame.motion,
         )
         for frame in tqdm(street, total=frames, desc='rendering', unit='frame', disable=None)
     )
@@ -86,7 +93,13 @@ def run(options: argparse.Namespace) -> int:
     """Write the bag, or what is missing of the dataset."""
     if options.bag is not None:
         size_hw = parse_size(options.size)
-        drive = render_drive(frames=options.frames, size_hw=size_hw, seed=options.seed, rate_hz=options.rate_hz)
+        drive = render_drive(
+            frames=options.frames,
+            size_hw=size_hw,
+            seed=options.seed,
+            rate_hz=options.rate_hz,
+            geometry=options.geometry,
+        )
         count = write_drive(options.bag, drive, labels=load_scene_labels(STREET_LABELS), compressed=options.jpeg)
         print(f'{count} images with ground truth in {options.bag}')
         return 0

@@ -32,12 +32,15 @@ class DepthError:
         """Forget all images."""
         self._counts = np.zeros(4, np.int64)
 
-    def update(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def update(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one image; one without a known depth counts as none.
 
         Args:
             pred: (H, W) float32 metres.
             gt: (H, W) float32 metres, 0 = unknown; what is farther than `MAX_DEPTH_M` does not count.
+
+        Returns:
+            The mean relative error of this image alone; NaN without a known depth.
 
         Raises:
             InputError: shapes or dtypes do not fit, or a prediction is no number.
@@ -46,19 +49,20 @@ class DepthError:
         check_array('pred', pred, gt.shape, np.float32)
         known = (gt >= MIN_DEPTH_M) & (gt <= MAX_DEPTH_M)
         if not known.any():
-            return
+            return math.nan
         truth, found = gt[known].astype(np.float64), pred[known].astype(np.float64)
         if np.isnan(found).any():
             raise InputError('pred: expected metres, got NaN')
         found = found.clip(MIN_DEPTH_M, MAX_DEPTH_M)
         difference = found - truth
         errors = (
-            np.abs(difference / truth).mean(),
+            float(np.abs(difference / truth).mean()),
             math.sqrt(np.square(difference).mean()),
             (np.maximum(found / truth, truth / found) < MAX_RATIO).mean(),
         )
         self._counts[0] += 1
         self._counts[1:] += np.rint(np.array(errors) / _UNIT).astype(np.int64)
+        return errors[0]
 
     def merge(self, other: DepthError) -> None:
         """Take over what another one counted, as if its images had been given to this one."""

@@ -188,31 +188,39 @@ class SceneGrade:
         self.scenes += 1
         return pq
 
-    def add_depth(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def add_depth(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one depth map.
 
         Args:
             pred: (H, W) float32 metres.
             gt: (H, W) float32 metres, 0 = unknown.
 
+        Returns:
+            The mean relative error of this map alone, see `DepthError.update`.
+
         Raises:
             InputError: shapes or dtypes do not fit, or a prediction is no number.
         """
-        self._depth.update(pred, gt)
+        abs_rel = self._depth.update(pred, gt)
         self.depths += 1
+        return abs_rel
 
-    def add_motion(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def add_motion(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one mask of what moves.
 
         Args:
             pred: (H, W) bool.
             gt: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
 
+        Returns:
+            The mean IoU of this mask alone, see `MotionIoU.update_mask`.
+
         Raises:
             InputError: shapes or dtypes do not fit, or the ground truth has another number.
         """
-        self._motion.update_mask(pred, gt)
+        miou = self._motion.update_mask(pred, gt)
         self.motions += 1
+        return miou
 
     def merge(self, other: SceneGrade) -> None:
         """Take over what another one of the same label sets counted, of other images.

@@ -20,18 +20,21 @@ class MotionIoU(SemanticIoU):
     def __init__(self) -> None:
         super().__init__(MOTION)
 
-    def update_mask(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def update_mask(self, pred: np.ndarray, gt: np.ndarray) -> float:
         """Count one image.
 
         Args:
             pred: (H, W) bool.
             gt: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
 
+        Returns:
+            The mean IoU of this mask alone, see `SemanticIoU.update`.
+
         Raises:
             InputError: shapes or dtypes do not fit, or the ground truth has another number.
         """
         check_array('pred', pred, (None, None), np.bool_)
-        self.update(pred.view(np.uint8), gt)
+        return self.update(pred.view(np.uint8), gt)
 
     def scores(self) -> MotionScores:
         """The scores of all masks so far; NaN where there was nothing to measure."""

@@ -20,7 +20,8 @@ from sembox_ros.replay.vision_messages import create_typestore
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 # What is no camera's image though its type says so: ground truth, what the node publishes, and packed depth.
 _NO_CAMERA = re.compile(
-    r'(^|/)(ground_truth/.*|segmentation/(mask|confidence|color)|overlay|panoptic/(instances|color)|.*compressedDepth)$'
+    r'(^|/)(ground_truth/.*|segmentation/(mask|confidence|color)|overlay|panoptic/(instances|color)|depth|motion/mask|'
+    r'.*compressedDepth)$'
 )
 _LEAF = re.compile(r'image(_\w+)?|compressed')
 

@@ -187,6 +187,11 @@ def _metrics() -> Iterator[Metric]:
         yield Metric(name, _at(f'accuracy.boxes.{name}'), 'share', True, Tolerance(0.02))
     for name in ('pq', 'pq_things', 'pq_stuff', 'sq', 'rq'):
         yield Metric(name, _at(f'accuracy.panoptic.{name}'), 'share', True, point)
+    yield Metric('abs_rel', _at('accuracy.depth.abs_rel'), '', False, point)
+    yield Metric('rmse_m', _at('accuracy.depth.rmse_m'), 'm', False, Tolerance(0.05, relative=True))
+    yield Metric('delta1', _at('accuracy.depth.delta1'), 'share', True, point)
+    for name in ('motion_miou', 'moving_iou', 'static_iou'):
+        yield Metric(name, _at(f'accuracy.motion.{name}'), 'share', True, point)
     yield Metric('mask_agreement', _at('stability.mask_agreement'), 'share', True, flicker)
     yield Metric('mask_flicker', _at('stability.mask_flicker'), 'share', False, flicker)
     for name in ('box_flicker', 'box_gaps'):

@@ -18,6 +18,8 @@ from sembox_ros.types import MAX_INSTANCE, Detections, check_array
 TRUTH_MASK = 'ground_truth/segmentation/mask'
 TRUTH_DETECTIONS = 'ground_truth/detections'
 TRUTH_INSTANCES = 'ground_truth/panoptic/instances'
+TRUTH_DEPTH = 'ground_truth/depth'
+TRUTH_MOTION = 'ground_truth/motion/mask'
 TRUTH_MASK_LABELS = 'ground_truth/segmentation/label_info'
 TRUTH_DETECTION_LABELS = 'ground_truth/detections/label_info'
 
@@ -35,6 +37,8 @@ class DriveFrame:
         is_crowd: (N,) bool, True for what is not asked for; None if all is.
         ids: (N,) int64, different numbers in 1..65535: which pixels of `instances` are whose; None: 1, 2, ... N.
         instances: (H, W) uint16, `ids` of the box that has the pixel, 0 = none; None if not known.
+        depth: (H, W) float32 metres along the optical axis, 0 = unknown; None if not known.
+        motion: (H, W) uint8, 1 = moves in the world, 0 = does not, 255 = ignored; None if not known.
         camera: whose it is, where there are several.
     """
 
@@ -46,6 +50,8 @@ class DriveFrame:
     is_crowd: np.ndarray | None = None
     ids: np.ndarray | None = None
     instances: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    motion: np.ndarray | None = None
     camera: str = ''
 
 
@@ -63,7 +69,7 @@ def write_drive(
     Args:
         path: folder of the bag.
         frames: in the order of the stamps.
-        labels: what the truth's ids mean; None if no frame has truth.
+        labels: what the truth's ids mean; None if no frame has masks or boxes.
         topic: name of the image topic, behind `/<camera>` for frames that have one.
         frame_id: of every header.
         compressed: write sensor_msgs/CompressedImage (jpeg of quality 95) on `<topic>/compressed`.
@@ -72,7 +78,7 @@ def write_drive(
         Number of images written.
 
     Raises:
-        DatasetError: the bag cannot be written, or a frame has truth without `labels`.
+        DatasetError: the bag cannot be written, or a frame has masks or boxes without `labels`.
         InputError: the boxes of a frame do not fit together, or an instance has no box.
     """
     if (path / METADATA).is_file():
@@ -119,6 +125,13 @@ def _write_frame(bag: BagWriter, frame: DriveFrame, topic: str, frame_id: str, c
             _check_instances(frame.instances, boxes, frame.image.shape[:2])
             message = encoder.encode_image(frame.instances, '16UC1', header)
             bag.write(topic_of(frame.camera, TRUTH_INSTANCES), IMAGE, frame.stamp_ns, message)
+    if frame.depth is not None:
+        metres = np.where(frame.depth > 0, frame.depth, np.float32(np.nan))  # REP 118's unknown
+        message = encoder.encode_image(metres, '32FC1', header)
+        bag.write(topic_of(frame.camera, TRUTH_DEPTH), IMAGE, frame.stamp_ns, message)
+    if frame.motion is not None:
+        message = encoder.encode_motion(frame.motion, header)
+        bag.write(topic_of(frame.camera, TRUTH_MOTION), IMAGE, frame.stamp_ns, message)
 
 
 def _check_instances(instances: np.ndarray, boxes: Detections, size_hw: tuple[int, ...]) -> None:

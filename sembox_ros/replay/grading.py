@@ -6,7 +6,8 @@ import csv
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class FrameRow:
         miou: of its mask, 0..1.
         pq: of its panoptic scene, 0..1.
         mask_agreement: share of the pixels that have the class of the frame before, 0..1.
+        abs_rel: mean relative error of its depth, from 0.
+        motion_miou: of its mask of what moves, 0..1.
     """
 
     index: int
@@ -61,6 +64,8 @@ class FrameRow:
     miou: float = math.nan
     pq: float = math.nan
     mask_agreement: float = math.nan
+    abs_rel: float = math.nan
+    motion_miou: float = math.nan
 
 
 class ReplayGrader:
@@ -117,7 +122,7 @@ class ReplayGrader:
             self._stability.add_confidence(np.array(record.confidence, np.int64))
         if scene.semantic is not None:
             self._count_pixels(record, scene.semantic)
-        miou, pq = self._compare(record, scene)
+        scores = self._compare(record, scene)
         self.rows.append(
             FrameRow(
                 record.index,
@@ -128,9 +133,8 @@ class ReplayGrader:
                 '',
                 total_ms=sum(record.timings_ms.values()) if record.timings_ms else math.nan,
                 boxes=math.nan if scene.detections is None else len(scene.detections.above(self._threshold)),
-                miou=miou,
-                pq=pq,
                 mask_agreement=math.nan if agreement is None else agreement,
+                **scores,
             )
         )
 
@@ -142,7 +146,8 @@ class ReplayGrader:
         """Section `accuracy` of the report; None without truth."""
         if self.grade is None or self.truth is None:
             return None
-        semantic, boxes, panoptic, *_ = self.grade.compute()
+        scores = self.grade.compute()
+        semantic, boxes, panoptic = scores.semantic, scores.boxes, scores.panoptic
         notes = list(self.grade.notes)
         if not self._finds_boxes:
             notes.append('no AP and no PQ: the network finds no boxes')
@@ -166,9 +171,9 @@ class ReplayGrader:
             'masks': self.grade.masks,
             'images': self.grade.images,
             'scenes': self.grade.scenes,
-            'semantic': None if semantic is None else semantic.to_dict(),
-            'boxes': None if boxes is None else boxes.to_dict(),
-            'panoptic': None if panoptic is None else panoptic.to_dict(),
+            'depths': self.grade.depths,
+            'motions': self.grade.motions,
+            **scores.to_dict(),
             'confusion': confusion,
             'pr_curves': curves,
             'notes': notes,
@@ -248,25 +253,27 @@ class ReplayGrader:
             if array is not None:
                 self._digest.update(np.ascontiguousarray(array).data)
 
-    def _compare(self, record: FrameRecord, scene: Scene) -> tuple[float, float]:
-        """Grade one frame; returns its mIoU and its PQ, NaN for what it does not have."""
-        miou = pq = math.nan
+    def _compare(self, record: FrameRecord, scene: Scene) -> dict[str, float]:
+        """Grade one frame; returns the scores of its row, as far as it has them."""
+        scores: dict[str, float] = {}
         if self.truth is None or self.grade is None:
-            return miou, pq
+            return scores
         truth = self.truth.find(record.camera, record.stamp_ns)
         if truth is None:
             self._unmatched += 1
-            return miou, pq
-        try:
-            miou = add_to_grade(self.grade, record, scene, truth)
+            return scores
+        with _noting_misfits(self.grade.notes):
+            scores['miou'] = add_to_grade(self.grade, record, scene, truth)
             pred, known = compose_scene(scene, self.labels), truth.compose_panoptic(self.truth.labels)
             if pred is not None and known is not None:
-                pq = self.grade.add_panoptic(pred, *known)
-        except InputError as error:
-            note = f'ground truth that does not fit its frame: {error}'
-            if note not in self.grade.notes and len(self.grade.notes) < 20:
-                self.grade.notes.append(note)
-        return miou, pq
+                scores['pq'] = self.grade.add_panoptic(pred, *known)
+        with _noting_misfits(self.grade.notes):
+            if scene.depth is not None and truth.depth is not None:
+                scores['abs_rel'] = self.grade.add_depth(scene.depth, truth.depth)
+        with _noting_misfits(self.grade.notes):
+            if scene.motion is not None and truth.motion is not None:
+                scores['motion_miou'] = self.grade.add_motion(scene.motion, truth.motion)
+        return scores
 
     def _bin(self, received_ns: int) -> int:
         return min(BINS - 1, max(0, int((received_ns - self.start_ns) * 1e-9 / self._bin_s)))
@@ -293,7 +300,7 @@ class ReplayGrader:
 
 
 def add_to_grade(grade: SceneGrade, record: FrameRecord, scene: Scene, truth: Truth) -> float:
-    """Count one frame, in what both sides know about it; returns the mIoU of its mask, NaN without one.
+    """Count one frame's boxes and mask, where both sides know them; returns the mIoU of the mask, NaN without one.
 
     Raises:
         InputError: the truth does not fit the frame.
@@ -311,6 +318,17 @@ def add_to_grade(grade: SceneGrade, record: FrameRecord, scene: Scene, truth: Tr
     if truth.semantic is None or scene.semantic is None:
         return math.nan
     return grade.add_mask(scene.semantic, truth.semantic)
+
+
+@contextmanager
+def _noting_misfits(notes: list[str]) -> Iterator[None]:
+    """What does not fit costs no more than what the body grades; `notes` says it once."""
+    try:
+        yield
+    except InputError as error:
+        note = f'ground truth that does not fit its frame: {error}'
+        if note not in notes and len(notes) < MOST_REASONS:
+            notes.append(note)
 
 
 def compose_scene(scene: Scene, labels: SceneLabels) -> np.ndarray | None:

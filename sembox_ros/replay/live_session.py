@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.inference.predictor import Predictor
 from sembox_ros.labels import SceneLabels
@@ -21,23 +19,33 @@ from sembox_ros.replay.gallery import write_worst
 from sembox_ros.replay.grading import ReplayGrader
 from sembox_ros.replay.live import INTERRUPTED, LiveRun, run_live
 from sembox_ros.replay.live_numbers import online_section
-from sembox_ros.replay.parts import BAG, INSTANCES_TOPIC, MASK_TOPIC, FrameRecord, writing
+from sembox_ros.replay.parts import (
+    BAG,
+    DEPTH_TOPIC,
+    INSTANCES_TOPIC,
+    MASK_TOPIC,
+    MOTION_TOPIC,
+    FrameRecord,
+    writing,
+)
 from sembox_ros.replay.report import write_report
-from sembox_ros.replay.scene_messages import read_detections, view_image
+from sembox_ros.replay.scene_messages import MOVES, read_detections, view_image
 from sembox_ros.replay.session import ReplayOptions, check_save, findings, head, speed, write_tables
 from sembox_ros.replay.source import Input, find_truth
-from sembox_ros.replay.truth import BagTruth, TruthSource
-from sembox_ros.types import Detections, Scene
+from sembox_ros.replay.truth import MAPS, BagTruth, TruthSource, graded_maps
+from sembox_ros.types import Scene
 
 # What is graded: part of a scene -> topics.
 GRADED = {
     'semantic': (MASK_TOPIC, 'segmentation/label_info'),
     'detections': ('detections', 'detections/label_info'),
     'instances': (INSTANCES_TOPIC,),
+    'depth': (DEPTH_TOPIC,),
+    'motion': (MOTION_TOPIC,),
 }
 SAVED = {
-    'color': ('segmentation/color', 'panoptic/color'), 'overlay': ('overlay',), 'depth': ('depth',),
-    'motion': ('motion/mask',),
+    'color': ('segmentation/color', 'panoptic/color'), 'overlay': ('overlay',), 'depth': (DEPTH_TOPIC,),
+    'motion': (MOTION_TOPIC,),
 }  # fmt: skip
 NO_ANSWER = 'no answer: dropped, stale or failed'
 HALF_WAITING = 64  # answers of which not all messages have come; more means that the others never will
@@ -79,7 +87,7 @@ def replay_bag_online(
     if unknown:
         raise ConfigError(f'--save: an online replay records {", ".join(SAVED)} only, not {", ".join(unknown)}')
     check_save(options.save, predictor)
-    if predictor.parts.isdisjoint(GRADED):
+    if predictor.parts.isdisjoint(('semantic', 'detections')):
         name = predictor.checkpoint.config.name
         raise ConfigError(f'checkpoint: an online replay needs masks or boxes, {name} gives neither; replay it offline')
     if (out / BAG).exists() and not options.overwrite:
@@ -88,7 +96,8 @@ def replay_bag_online(
     identity = {'mode': 'online', 'bag': source.describe(), 'created_ns': time.time_ns()}
     folder = ReplayFolder(out, identity, overwrite=options.overwrite)
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
-    names = [topic for part, topics in GRADED.items() if part in predictor.parts for topic in topics]
+    graded = predictor.parts - MAPS | graded_maps(known, predictor.parts)
+    names = [topic for part, topics in GRADED.items() if part in graded for topic in topics]
     names += [topic for name in options.save for topic in SAVED[name]]
     if 'instances' not in predictor.parts:
         names = [name for name in names if not name.startswith('panoptic/')]
@@ -108,7 +117,7 @@ def replay_bag_online(
     if isinstance(known, BagTruth):
         with writing(folder.parts):
             read_truth(source.path, known)
-    report = _grade(source, folder, predictor, options, known, run)
+    report = _grade(source, folder, predictor, options, known, run, graded)
     shutil.rmtree(folder.parts)
     if run.partial == INTERRUPTED:
         raise KeyboardInterrupt
@@ -134,6 +143,7 @@ def _grade(
     options: ReplayOptions,
     truth: TruthSource | None,
     run: LiveRun,
+    graded: frozenset[str],
 ) -> dict[str, Any]:
     grader = ReplayGrader(
         predictor.labels,
@@ -142,7 +152,7 @@ def _grade(
         start_ns=source.start_ns,
         duration_s=source.duration_s,
     )
-    for record, scene in read_answers(run, predictor.labels, predictor.parts):
+    for record, scene in read_answers(run, predictor.labels, graded):
         grader.add(record, scene)
     report = {
         **head(
@@ -186,7 +196,7 @@ def read_answers(
     Args:
         run: as it was recorded.
         labels: those of the network.
-        parts: of a scene, that the network gives; an answer is there once all of them that are graded have come.
+        parts: of a scene, that are graded where they are among `GRADED`; an answer is there once all of them have come.
 
     Raises:
         DatasetError: the recorded bag cannot be read.
@@ -220,30 +230,31 @@ def _read_scenes(
     recorded: Path, cameras: set[str], labels: SceneLabels, wanted: frozenset[str]
 ) -> Iterator[tuple[tuple[str, int], Scene]]:
     """(camera, stamp) and scene, once all messages of an answer have come; damaged messages are passed over."""
-    names = [topic for part, (topic, *_) in GRADED.items() if part in wanted]
-    topics = {topic_of(camera, name): (camera, name) for camera in cameras for name in names}
+    names = {part: topic for part, (topic, *_) in GRADED.items() if part in wanted}
+    topics = {topic_of(camera, topic): (camera, part) for camera in cameras for part, topic in names.items()}
     parts: dict[tuple[str, int], dict[str, Any]] = {}
     with BagReader(recorded, topics) as reader:
         for entry in reader.messages():
             if entry.error or entry.stamp_ns is None:
                 continue
-            camera, name = topics[entry.topic]
+            camera, part = topics[entry.topic]
             key = (camera, entry.stamp_ns)
             known = parts.setdefault(key, {})
             try:
-                if name == 'detections':
-                    known[name] = read_detections(entry.message, labels.detection)
+                if part == 'detections':
+                    known[part] = read_detections(entry.message, labels.detection)
                 else:
-                    known[name] = view_image(entry.message)
+                    plane = view_image(entry.message)
+                    known[part] = plane == MOVES if part == 'motion' else plane
                 if len(known) == len(names):
                     del parts[key]
-                    yield key, _scene(known.get('detections'), known.get(MASK_TOPIC), known.get(INSTANCES_TOPIC))
+                    yield key, _scene(known)
                 elif len(parts) > HALF_WAITING:
                     del parts[next(iter(parts))]
             except (InputError, DatasetError):
                 continue
 
 
-def _scene(detections: Detections | None, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
-    size_hw = (0, 0) if semantic is None else (semantic.shape[0], semantic.shape[1])
-    return Scene(size_hw, semantic=semantic, detections=detections, instances=instances)
+def _scene(parts: Mapping[str, Any]) -> Scene:
+    planes = [plane for part, plane in parts.items() if part != 'detections']
+    return Scene(planes[0].shape[:2] if planes else (0, 0), **parts)

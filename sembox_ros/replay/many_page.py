@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sembox_ros.page import Tile, duration, percent, render, score_table
+from sembox_ros.page import Tile, duration, fixed, percent, render, score_table
 from sembox_ros.replay.report_page import PARTS, STYLE, Badge, ClassTable
 from sembox_ros.replay.report_sections import milliseconds
 
-TITLES = ('frames', 'mIoU %', 'AP %', 'PQ %', 'latency p50 ms', 'frames/s')
+TITLES = ('frames', 'mIoU %', 'AP %', 'PQ %', 'depth abs-rel', 'motion mIoU %', 'latency p50 ms', 'frames/s')
+# Scores in the order of `TITLES` -> the part of `GradeScores` that has them.
+SCORES = {'miou': 'semantic', 'ap': 'boxes', 'pq': 'panoptic', 'abs_rel': 'depth', 'motion_miou': 'motion'}
 
 _STYLE = """
 a { color: inherit; }
@@ -89,14 +91,22 @@ class SummaryPage:
     notes: Sequence[str]
 
 
+def pick_scores(parts: Mapping[str, Any]) -> dict[str, float | None]:
+    """The scores of a bag, or of all bags, from the parts of `GradeScores.to_dict`; None for what is not known."""
+    return {name: (parts.get(part) or {}).get(name) for name, part in SCORES.items()}
+
+
+def show_scores(scores: Mapping[str, Any]) -> list[str]:
+    """Scores in the order of `TITLES`; '-' for what is not known."""
+    return [fixed(scores[name], 3) if name == 'abs_rel' else percent(scores[name]) for name in SCORES]
+
+
 def numbers(row: Mapping[str, Any]) -> list[str]:
     """A bag's numbers in the order of `TITLES`; '-' for what is not known."""
     frames, speed = row['frames'], row['frames_per_s']
     return [
         '-' if frames is None else f'{frames:,}',
-        percent(row['miou']),
-        percent(row['ap']),
-        percent(row['pq']),
+        *show_scores(row),
         milliseconds(row['latency_p50_ms']),
         '-' if speed is None else f'{speed:.3g}',
     ]
@@ -145,4 +155,8 @@ def _tiles(overall: Mapping[str, Any]) -> list[Tile]:
         tiles.append(Tile('AP50', percent(overall['boxes']['ap50']), f'{note}, at IoU 0.5'))
     if overall['panoptic'] is not None:
         tiles.append(Tile('PQ', percent(overall['panoptic']['pq']), note))
+    if overall['depth'] is not None:
+        tiles.append(Tile('depth abs-rel', fixed(overall['depth']['abs_rel'], 3), note.removeprefix('% ')))
+    if overall['motion'] is not None:
+        tiles.append(Tile('motion mIoU', percent(overall['motion']['motion_miou']), note))
     return [*tiles, Tile('frames', f'{overall["frames"]:,}', f'in {duration(overall["seconds"])} of replaying')]

@@ -12,9 +12,9 @@ from sembox_ros import __version__
 from sembox_ros.errors import InputError
 from sembox_ros.evaluation.grading import SceneGrade
 from sembox_ros.evaluation.scores import GradeScores
-from sembox_ros.page import percent, write_page
+from sembox_ros.page import write_page
 from sembox_ros.replay.many import JobResult
-from sembox_ros.replay.many_page import TITLES, numbers, render_summary, state_words
+from sembox_ros.replay.many_page import SCORES, TITLES, numbers, pick_scores, render_summary, show_scores, state_words
 from sembox_ros.replay.report import PAGE_NAME, write_json
 from sembox_ros.replay.report_schema import main_latency, printable
 
@@ -68,19 +68,16 @@ def _row(result: JobResult) -> dict[str, Any]:
         'error': None if result.error is None else printable(result.error),
         'retries': result.retries,
         'page': f'{result.job.name}/{PAGE_NAME}' if (result.job.out / PAGE_NAME).is_file() else None,
-        **dict.fromkeys(('partial', 'frames', 'seconds', 'frames_per_s', 'latency_p50_ms', 'miou', 'ap', 'pq')),
+        **dict.fromkeys(('partial', 'frames', 'seconds', 'frames_per_s', 'latency_p50_ms', *SCORES)),
     }
     if (report := result.report) is not None:
-        accuracy = report['accuracy'] or {}
         row |= {
             'partial': report['partial'],
             'frames': report['frames']['processed'],
             'seconds': report['speed']['seconds'],
             'frames_per_s': report['speed']['frames_per_s'],
             'latency_p50_ms': main_latency(report)[1].get('p50'),
-            'miou': (accuracy.get('semantic') or {}).get('miou'),
-            'ap': (accuracy.get('boxes') or {}).get('ap'),
-            'pq': (accuracy.get('panoptic') or {}).get('pq'),
+            **pick_scores(report['accuracy'] or {}),
         }
     return row
 
@@ -110,8 +107,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     overall = summary['overall']
     titles = ('bag', *TITLES, 'state')
     lines = [titles, *((row['name'], *numbers(row), state_words(row)) for row in summary['bags'])]
-    means = (('semantic', 'miou'), ('boxes', 'ap'), ('panoptic', 'pq'))
-    scores = [percent((overall[part] or {}).get(name)) for part, name in means]
+    scores = show_scores(pick_scores(overall))
     states = ', '.join(f'{count} {state}' for state, count in overall['states'].items())
     lines.append(('all', f'{overall["frames"]:,}', *scores, '', '', states))
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles) - 1)]

@@ -22,10 +22,11 @@ from sembox_ros.replay.bag_writer import SceneBagWriter, topic_of
 from sembox_ros.replay.bags import read_bag
 from sembox_ros.replay.frames import Frame
 from sembox_ros.replay.media import VideoWriter, unique_names
-from sembox_ros.replay.scene_messages import view_image
+from sembox_ros.replay.scene_messages import MOVES, view_image
 from sembox_ros.types import Detections, Scene
 
 MASK_TOPIC, INSTANCES_TOPIC = 'segmentation/mask', 'panoptic/instances'
+DEPTH_TOPIC, MOTION_TOPIC = 'depth', 'motion/mask'
 BAG, RECORDS, SECONDS = 'bag', 'frames.jsonl', 'seconds.json'  # names inside of a part
 MAX_NAME = 60  # characters of a camera's name in that of a file
 
@@ -59,8 +60,15 @@ class FrameRecord:
     size_hw: tuple[int, int] = (0, 0)
     answered_ns: int = 0
 
-    def scene(self, semantic: np.ndarray | None, instances: np.ndarray | None) -> Scene:
-        """What was seen, with the mask and the instances that were kept elsewhere."""
+    def scene(
+        self,
+        *,
+        semantic: np.ndarray | None,
+        instances: np.ndarray | None,
+        depth: np.ndarray | None,
+        motion: np.ndarray | None,
+    ) -> Scene:
+        """What was seen, with the parts of a `Scene` that were kept elsewhere."""
         boxes = None
         if self.boxes is not None:
             rows = np.array(self.boxes, np.float64).reshape(-1, 7)
@@ -70,7 +78,10 @@ class FrameRecord:
                 rows[:, 5].astype(np.float32),
                 rows[:, 6].astype(np.int64),
             )
-        return Scene((self.size_hw[0], self.size_hw[1]), semantic=semantic, detections=boxes, instances=instances)
+        size_hw = (self.size_hw[0], self.size_hw[1])
+        return Scene(
+            size_hw, semantic=semantic, detections=boxes, instances=instances, depth=depth, motion=motion
+        )
 
 
 def box_rows(detections: Detections) -> list[list[float]]:
@@ -144,7 +155,8 @@ class PartWriter:
             motion=scene.motion if 'motion' in self._outputs else None,
         )
         color = panoptic_color = overlay = None
-        if scene.semantic is not None and self._labels.semantic is not None and self._outputs:
+        is_shown = bool(self._outputs & {'color', 'overlay', 'video'})
+        if scene.semantic is not None and self._labels.semantic is not None and is_shown:
             color = colorize(scene.semantic, self._labels.semantic)
         if 'color' in self._outputs and scene.instances is not None:
             panoptic_color = colorize_panoptic(published, self._labels)
@@ -244,33 +256,40 @@ def read_seconds(part: Path) -> float:
         raise DatasetError(f'{part / SECONDS}: damaged ({error}); --overwrite begins anew') from error
 
 
-def read_part(part: Path, labels: SceneLabels) -> Iterator[tuple[FrameRecord, Scene | None]]:
+def read_part(
+    part: Path, labels: SceneLabels, maps: frozenset[str] = frozenset()
+) -> Iterator[tuple[FrameRecord, Scene | None]]:
     """The frames of a part in the order of their recording; the scene is None for those that were skipped.
 
     Args:
         part: folder of the part.
         labels: those of the network, which say whether there are masks and instances.
+        maps: those of `depth` and `motion` that the scenes are to have; they must have been recorded.
 
     Raises:
         DatasetError: a file of the part is damaged.
     """
-    planes = _Planes(part)
+    topics = {'depth': DEPTH_TOPIC, 'motion': MOTION_TOPIC}
+    planes = _Planes(part, [MASK_TOPIC, INSTANCES_TOPIC, *(topics[name] for name in maps)])
     for record in sorted(read_records(part), key=lambda r: (r.received_ns, r.index)):
         if record.problem:
             yield record, None
             continue
+        has_instances = labels.has_instances and record.boxes is not None
         yield record, record.scene(
-            planes.take(MASK_TOPIC, record) if labels.semantic is not None else None,
-            planes.take(INSTANCES_TOPIC, record) if labels.has_instances and record.boxes is not None else None,
+            semantic=planes.take(MASK_TOPIC, record) if labels.semantic is not None else None,
+            instances=planes.take(INSTANCES_TOPIC, record) if has_instances else None,
+            depth=planes.take(DEPTH_TOPIC, record) if 'depth' in maps else None,
+            motion=planes.take(MOTION_TOPIC, record) == MOVES if 'motion' in maps else None,
         )
 
 
 class _Planes:
-    """Masks and instances of a part's bag, given out by frame; only those that nobody took yet are in memory."""
+    """Images of some topics of a part's bag, given out by frame; only those that nobody took yet are in memory."""
 
-    def __init__(self, part: Path) -> None:
+    def __init__(self, part: Path, names: Iterable[str]) -> None:
         self._part = part
-        topics = (f'/{MASK_TOPIC}', f'/{INSTANCES_TOPIC}')
+        topics = tuple(f'/{name}' for name in names)
         self._messages = (entry for entry in read_bag(part / BAG) if entry.topic.endswith(topics))
         self._waiting: dict[tuple[str, int, int], deque[np.ndarray]] = defaultdict(deque)
 

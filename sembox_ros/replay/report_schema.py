@@ -68,7 +68,7 @@ REPORT: dict[str, Any] = {
         'histogram': Maybe({'stage': str, 'edges_ms': [float], 'counts': [int]}),
     },
     'accuracy': Maybe({
-        'truth': str, 'masks': int, 'images': int, 'scenes': Maybe(int),
+        'truth': str, 'masks': int, 'images': int, 'scenes': Maybe(int), 'depths': Maybe(int), 'motions': Maybe(int),
         'semantic': Maybe({'miou': _NUMBER, 'iou_per_class': Table(_NUMBER), 'pixel_accuracy': _NUMBER}),
         'boxes': Maybe({
             **dict.fromkeys(('ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large'), _NUMBER),
@@ -78,6 +78,8 @@ REPORT: dict[str, Any] = {
             **{f'{name}{part}': _NUMBER for part in ('', '_things', '_stuff') for name in ('pq', 'sq', 'rq')},
             **{f'{name}_per_class': Table(_NUMBER) for name in ('pq', 'sq', 'rq')},
         }),
+        'depth': Maybe(dict.fromkeys(('abs_rel', 'rmse_m', 'delta1'), _NUMBER)),
+        'motion': Maybe(dict.fromkeys(('motion_miou', 'moving_iou', 'static_iou'), _NUMBER)),
         'confusion': Maybe({'names': [str], 'counts': [[int]]}),
         'pr_curves': Maybe({'iou': float, 'recall': [float], 'precision': Table([float])}),
         'notes': [str],

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sembox_ros.page import ClassRow, Picture, Tile, duration, embed_picture, percent, percent_cell, score_table
+from sembox_ros.page import ClassRow, Picture, Tile, duration, embed_picture, fixed, percent, percent_cell, score_table
 from sembox_ros.replay import report_plots as plots
 from sembox_ros.replay.plot_style import Plot, to_plot
 from sembox_ros.replay.report_page import Badge, ClassTable, NumberTable, Page, Section
@@ -33,7 +33,8 @@ def build_page(report: Mapping[str, Any], folder: Path) -> Page:
     """What the page of a checked report shows."""
     sections = (
         _latency(report), _timeline(report), _classes(report), _panoptic(report), _boxes(report), _confusion(report),
-        _stability(report), _worst(report, folder), _online(report), _left_out(report), _settings(report),
+        _maps(report), _stability(report), _worst(report, folder), _online(report), _left_out(report),
+        _settings(report),
     )  # fmt: skip
     return Page(
         title=report['name'],
@@ -97,6 +98,11 @@ def _tiles(report: Mapping[str, Any]) -> list[Tile]:
         tiles.append(Tile('AP50', percent(boxes['ap50']), '% at IoU 0.5'))
     if (panoptic := accuracy.get('panoptic')) is not None:
         tiles.append(Tile('PQ', percent(panoptic['pq']), f'% over {accuracy["scenes"] or 0:,} scenes'))
+    if (depth := accuracy.get('depth')) is not None:
+        tiles.append(Tile('depth abs-rel', fixed(depth['abs_rel'], 3), f'over {accuracy["depths"] or 0:,} depth maps'))
+    if (motion := accuracy.get('motion')) is not None:
+        note = f'% over {accuracy["motions"] or 0:,} masks'
+        tiles.append(Tile('motion mIoU', percent(motion['motion_miou']), note))
     if not tiles:
         known = [name for name in STABILITY if stability.get(name) is not None][:3]
         tiles += [Tile(STABILITY[name], percent(stability[name]), '%') for name in known]
@@ -214,6 +220,20 @@ def _confusion(report: Mapping[str, Any]) -> Section:
     figure = plots.draw_confusion((report['accuracy'] or {}).get('confusion'))
     text = 'What the pixels of each class were taken for: percent of the row, blank below half a percent.'
     return Section('Confusion', text, plots=as_plots([(figure, 'Ground truth against prediction')]))
+
+
+def _maps(report: Mapping[str, Any]) -> Section:
+    accuracy = report['accuracy'] or {}
+    tables = []
+    if (depth := accuracy.get('depth')) is not None:
+        errors = [('mean relative error (abs-rel)', fixed(depth['abs_rel'], 3)), ('RMSE, m', fixed(depth['rmse_m'], 2))]
+        errors.append(('less than 1.25 times off (delta1), %', percent(depth['delta1'])))
+        tables.append(NumberTable(('depth', ''), errors))
+    if (motion := accuracy.get('motion')) is not None:
+        parts = {'moving': 'moving_iou', 'static': 'static_iou', 'mean': 'motion_miou'}
+        tables.append(NumberTable(('motion', 'IoU, %'), [(name, percent(motion[key])) for name, key in parts.items()]))
+    text = 'Depth is graded where the truth knows it, up to 80 m, without fitting its scale; all are means over images.'
+    return Section('Depth and motion', text if depth is not None else '', tables=tables)
 
 
 def _stability(report: Mapping[str, Any]) -> Section:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sembox_ros.evaluation.scores import sizes_line
-from sembox_ros.page import percent
+from sembox_ros.page import fixed, percent
 from sembox_ros.replay.report_schema import main_latency
 
 LISTED = 10  # classes
@@ -74,6 +74,13 @@ def _accuracy_lines(accuracy: Mapping[str, Any] | None) -> list[str]:
             for name, part in parts.items()
         )
         lines.append(f'          PQ/SQ/RQ: {", ".join(values)}')
+    maps = []
+    if (depth := accuracy['depth']) is not None:
+        maps.append(f'depth abs-rel {fixed(depth["abs_rel"], 3)}, RMSE {fixed(depth["rmse_m"], 2)} m')
+    if (motion := accuracy['motion']) is not None:
+        maps.append(f'motion mIoU {percent(motion["motion_miou"])}')
+    if maps:
+        lines.append(f'{"" if lines else "accuracy":<10}{"; ".join(maps)}')
     return lines + [f'          {note}' for note in accuracy['notes']]
 
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from sembox_ros.decoding import decode_mask
 from sembox_ros.errors import DatasetError
-from sembox_ros.labels import LabelSet
+from sembox_ros.labels import IGNORE_ID, LabelSet
 from sembox_ros.replay.vision_messages import DEFINITIONS, create_typestore
 from sembox_ros.types import MAX_INSTANCE, Detections
 
+MOVES, UNKNOWN_MOTION = 255, 128  # in a motion/mask, where 0 does not move; only ground truth leaves pixels unknown
 CROWD_ID = 'crowd'  # before the number in the `id` of a ground-truth box that nobody has to find, or alone
 
 IMAGE = 'sensor_msgs/msg/Image'
@@ -103,6 +105,16 @@ class MessageEncoder:
             ],
         )
 
+    def encode_motion(self, motion: np.ndarray, header: Any) -> Any:
+        """A sensor_msgs/Image mono8 of ground truth: 255 moves, 0 does not, 128 unknown.
+
+        Args:
+            motion: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
+            header: becomes the message's header as it is.
+        """
+        pixels = np.select([motion == 1, motion == IGNORE_ID], [MOVES, UNKNOWN_MOTION]).astype(np.uint8)
+        return self.encode_image(pixels, 'mono8', header)
+
     def encode_label_info(self, labels: LabelSet, header: Any, *, threshold: float) -> Any:
         """A LabelInfo; `threshold` is the least score of what is there."""
         classes = [self._class(class_id=i, class_name=name) for i, name in enumerate(labels.names)]
@@ -126,6 +138,19 @@ def view_image(message: Any) -> np.ndarray:
         )
     pixels = np.asarray(message.data, np.uint8).view(dtype).reshape(shape)
     return pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
+
+
+def read_motion(message: Any) -> np.ndarray:
+    """What a motion/mask says: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
+
+    Args:
+        message: mono8 image, 255 = moves, 0 = does not; pixels of any other number are unknown.
+
+    Raises:
+        InputError: another encoding, or data that does not fit.
+    """
+    pixels = decode_mask(message)
+    return np.select([pixels == MOVES, pixels > 0], [1, IGNORE_ID]).astype(np.uint8)
 
 
 def read_detections(message: Any, labels: LabelSet) -> Detections:

@@ -28,7 +28,7 @@ from sembox_ros.replay.offline import Writer, replay_frames
 from sembox_ros.replay.parts import BAG, PartWriter, finished_parts, read_part, read_seconds, writing
 from sembox_ros.replay.report import write_report
 from sembox_ros.replay.source import Input, find_truth
-from sembox_ros.replay.truth import BagTruth, TruthSource
+from sembox_ros.replay.truth import MAPS, BagTruth, TruthSource, graded_maps
 
 OUTPUTS = ('color', 'overlay', 'video', 'masks', 'coco', 'panoptic', 'depth', 'motion')
 RECORDED = frozenset({'color', 'overlay', 'video', 'depth', 'motion'})  # those that are made frame by frame
@@ -41,7 +41,7 @@ class ReplayOptions:
 
     Attributes:
         topics: image topics; empty: the only one, ('all',): every one.
-        truth_topics: topics of masks, boxes and instances that are known; empty: those below `ground_truth`.
+        truth_topics: topics of what is known, see `truth.BagTruth`; empty: those below `ground_truth`.
         detection: thresholds; the score's is that of the outputs, AP counts boxes from 0.05 on.
         batch: frames per run of the network.
         save: outputs beside masks and boxes, of `OUTPUTS`.
@@ -107,9 +107,8 @@ def replay_bag(
     known = truth or find_truth(source, options.truth_topics, predictor.labels, folder.parts)
     partial, lost, failure = None, 0, None
     try:
-        in_bag = known if isinstance(known, BagTruth) else None
         with writing(folder.path):
-            lost = _run_network(source, folder, predictor, options, in_bag, progress)
+            lost = _run_network(source, folder, predictor, options, known, progress)
     except (KeyboardInterrupt, SemboxError) as error:
         failure = error
         partial = 'interrupted' if isinstance(error, KeyboardInterrupt) else str(error)
@@ -156,12 +155,12 @@ def _run_network(
     folder: ReplayFolder,
     predictor: Predictor,
     options: ReplayOptions,
-    truth: BagTruth | None,
+    truth: TruthSource | None,
     progress: bool,
 ) -> int:
     """Send the frames that are not done yet through the network; returns the messages lost in damaged parts."""
-    outputs = RECORDED.intersection(options.save)
-    parts = outputs & {'depth', 'motion'} | ({'confidence'} if options.confidence else set())
+    outputs = RECORDED.intersection(options.save) | graded_maps(truth, predictor.parts)
+    parts = outputs & MAPS | ({'confidence'} if options.confidence else set())
     if outputs & {'overlay', 'video'}:
         parts |= {'motion'}  # its outlines are drawn
 
@@ -179,9 +178,10 @@ def _run_network(
     done, hidden = folder.done_frames, None if progress else True
     bar = tqdm(total=source.messages, initial=done, unit='frame', desc='replay', disable=hidden)
     topics = {topic.name: camera for camera, topic in source.cameras.items()}
+    in_bag = truth if isinstance(truth, BagTruth) else None
     with (
         bar,
-        FrameReader(source.path, topics, truth=truth, first=done, with_previous=predictor.takes_flow) as reader,
+        FrameReader(source.path, topics, truth=in_bag, first=done, with_previous=predictor.takes_flow) as reader,
     ):
         replay_frames(
             reader,
@@ -219,7 +219,7 @@ def _finish(
     bar = tqdm(total=source.messages, unit='frame', desc='grading', disable=None if progress else True)
     with bar:
         for part in parts:
-            for record, scene in read_part(part, labels):
+            for record, scene in read_part(part, labels, graded_maps(truth, predictor.parts)):
                 grader.add(record, scene)
                 exporter.add(record, scene)
                 bar.update()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sembox_ros.errors import DatasetError
+from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import SceneLabels
 from sembox_ros.replay.bag_writer import topic_of
 from sembox_ros.replay.bags import BagReader, ImageTopic, camera_names, choose_image_topics, open_bag
-from sembox_ros.replay.drive import TRUTH_DETECTIONS, TRUTH_INSTANCES, TRUTH_MASK
+from sembox_ros.replay.drive import TRUTH_DEPTH, TRUTH_DETECTIONS, TRUTH_INSTANCES, TRUTH_MASK, TRUTH_MOTION
 from sembox_ros.replay.parts import writing
-from sembox_ros.replay.truth import TRUTH_TYPES, BagTruth
+from sembox_ros.replay.truth import MAPS, TRUTH_TYPES, BagTruth, truth_kind
 
+TRUTH_TOPICS = (TRUTH_MASK, TRUTH_DETECTIONS, TRUTH_INSTANCES, TRUTH_DEPTH, TRUTH_MOTION)
 MIN_RATE_HZ, MAX_RATE_HZ = 1.0, 60.0
 
 
@@ -77,8 +79,7 @@ def find_truth(source: Input, topics: tuple[str, ...], labels: SceneLabels, fold
 
     Args:
         source: the bag.
-        topics: of masks, boxes and instances; empty: `ground_truth/segmentation/mask`, `ground_truth/detections` and
-            `ground_truth/panoptic/instances`, below the camera's name where there are several.
+        topics: as in `BagTruth`; empty: those of `TRUTH_TOPICS`, below the camera's name where there are several.
         labels: what ids mean where the bag does not say it.
         folder: for a temporary file.
 
@@ -92,11 +93,22 @@ def find_truth(source: Input, topics: tuple[str, ...], labels: SceneLabels, fold
     if not found:
         return None
     with writing(folder):
-        truth = BagTruth(found, labels, folder)
+        truth = BagTruth(found, labels, folder, maps=_find_maps(source.path, found))
     with BagReader(source.path, truth.info_topics) as reader:
         for entry in reader.messages():
             truth.add(entry)
     return truth
+
+
+def _find_maps(path: Path, topics: Iterable[str]) -> frozenset[str]:
+    """Those of `MAPS` that the first readable messages of topics with truth are."""
+    kinds = set()
+    for topic in topics:
+        with BagReader(path, [topic]) as reader:
+            first = next((entry.message for entry in reader.messages() if not entry.error), None)
+        with suppress(InputError):  # whoever reads them all tells why they cannot be used
+            kinds.add(truth_kind(topic, first))
+    return MAPS & kinds
 
 
 def _truth_topics(source: Input, topics: tuple[str, ...]) -> dict[str, str]:
@@ -107,7 +119,7 @@ def _truth_topics(source: Input, topics: tuple[str, ...]) -> dict[str, str]:
         return {
             topic: camera
             for camera in source.cameras
-            for name in (TRUTH_MASK, TRUTH_DETECTIONS, TRUTH_INSTANCES)
+            for name in TRUTH_TOPICS
             if (topic := topic_of(camera, name)) in there
         }
     found = {}

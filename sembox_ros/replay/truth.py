@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,16 +16,21 @@ from typing import Any, Protocol
 import lz4.frame
 import numpy as np
 
-from sembox_ros.decoding import INSTANCE_ENCODINGS, decode_instances, decode_mask
+from sembox_ros.decoding import DEPTH_ENCODING, INSTANCE_ENCODINGS, decode_depth, decode_instances, decode_mask
 from sembox_ros.errors import ConfigError, DatasetError, InputError
 from sembox_ros.labels import LABEL_SETS, LabelSet, SceneLabels
 from sembox_ros.panoptic import compose_truth
 from sembox_ros.replay.bags import BagMessage
-from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, read_detections, read_is_crowd
+from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, read_detections, read_is_crowd, read_motion
 from sembox_ros.types import MAX_INSTANCE
 
 MAX_STAMP_NS = 2**63 - 1
-TRUTH_TYPES = (IMAGE, DETECTIONS)  # of topics with truth: masks and instances, boxes
+TRUTH_TYPES = (IMAGE, DETECTIONS)  # of topics with truth: boxes are of the second, all else of the first
+MAPS = frozenset({'depth', 'motion'})  # parts that a replay records only if they are wanted or graded
+
+_DECODERS: Mapping[str, Callable[[Any], np.ndarray]] = {
+    'mask': decode_mask, 'instances': decode_instances, 'depth': decode_depth, 'motion': read_motion,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Truth:
         is_crowd: (N,) bool, True for what need not be found.
         instances: (H, W) uint16, k = pixels of box k - 1, 0 = none.
         image_id: name of the image in its dataset; empty for one from a bag.
+        depth: (H, W) float32 metres, 0 = unknown.
+        motion: (H, W) uint8, 1 = moves, 0 = does not, 255 = ignored.
     """
 
     semantic: np.ndarray | None = None
@@ -45,6 +54,8 @@ class Truth:
     is_crowd: np.ndarray | None = None
     instances: np.ndarray | None = None
     image_id: str = ''
+    depth: np.ndarray | None = None
+    motion: np.ndarray | None = None
 
     def compose_panoptic(self, labels: SceneLabels) -> tuple[np.ndarray, tuple[int, ...]] | None:
         """(H, W) int32 panoptic ids, and those of crowds; None where a part is not known.
@@ -78,36 +89,53 @@ class TruthSource(Protocol):
         """Why parts of it could not be used -> how many."""
         ...
 
+    @property
+    def maps(self) -> frozenset[str]:
+        """Those of `MAPS` that it has."""
+        ...
+
     def find(self, camera: str, stamp_ns: int) -> Truth | None:
         """The truth about a camera's image of that stamp, None where there is none."""
         ...
+
+
+def graded_maps(truth: TruthSource | None, parts: frozenset[str]) -> frozenset[str]:
+    """Those of `MAPS` that are graded: the truth has them, and the network, whose parts of a scene are `parts`."""
+    offered = MAPS & parts
+    return offered & truth.maps if truth is not None and offered else frozenset()
 
 
 class BagTruth:
     """Truth from topics of the bag; what was read is kept in a temporary file, so that memory does not grow with it.
 
     Args:
-        topics: topic -> its camera, of masks (sensor_msgs/Image mono8), boxes (vision_msgs/Detection2DArray) and
-            instances (sensor_msgs/Image 16UC1, whose values are the `id` of boxes).
+        topics: topic -> its camera, of boxes (vision_msgs/Detection2DArray) and of sensor_msgs/Image: masks (mono8),
+            instances (16UC1, whose values are the `id` of boxes), depth (32FC1) and, on topics that end in
+            `motion/mask`, what moves (mono8).
         labels: what ids mean where the bag has no LabelInfo beside a topic. One that comes after the truth is too late
             for what is above its ids or has its names, so these topics are to be read first.
         folder: where the temporary file goes.
+        maps: those of `MAPS` that are on the topics.
 
     Attributes:
         unusable: why messages could not be used -> how many.
+        maps: as given.
 
     Raises:
         OSError: in any call; the temporary file cannot be written.
     """
 
-    def __init__(self, topics: Mapping[str, str], labels: SceneLabels, folder: Path) -> None:
+    def __init__(
+        self, topics: Mapping[str, str], labels: SceneLabels, folder: Path, *, maps: frozenset[str] = frozenset()
+    ) -> None:
         self.topics: Mapping[str, str] = MappingProxyType(dict(topics))
+        self.maps = maps
         self.unusable: dict[str, int] = {}
         self._default = labels
         self._names: dict[str, tuple[str, ...]] = {}  # topic of a LabelInfo -> class names
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object)
         self._places: dict[tuple[str, str, int], tuple[int, int]] = {}  # (kind, camera, stamp) -> offset, bytes
-        self._kinds: dict[str, str] = {}  # topic -> mask, boxes or instances, once its first message was read
+        self._kinds: dict[str, str] = {}  # topic -> `truth_kind`, once its first message was read
 
     @property
     def info_topics(self) -> tuple[str, ...]:
@@ -146,27 +174,29 @@ class BagTruth:
 
     def find(self, camera: str, stamp_ns: int) -> Truth | None:
         """The truth about a camera's image of that stamp, None where there is none."""
-        mask, boxes = self._load('mask', camera, stamp_ns), self._load('boxes', camera, stamp_ns)
-        if mask is None and boxes is None:
-            return None
-        semantic = None if mask is None else _unpack(mask, np.uint8)
+        truth = Truth(
+            self._load_plane('mask', camera, stamp_ns, np.uint8),
+            depth=self._load_plane('depth', camera, stamp_ns, np.float32),
+            motion=self._load_plane('motion', camera, stamp_ns, np.uint8),
+        )
+        boxes = self._load('boxes', camera, stamp_ns)
         if boxes is None:
-            return Truth(semantic)
+            return None if truth.semantic is truth.depth is truth.motion is None else truth
         rows = np.frombuffer(boxes, np.float64).reshape(-1, 7)
-        return Truth(
-            semantic,
-            rows[:, :4].astype(np.float32),
-            rows[:, 4].astype(np.int64),
-            rows[:, 5] > 0,
-            self._find_instances(camera, stamp_ns, rows[:, 6].astype(np.int64)),
+        return dataclasses.replace(
+            truth,
+            boxes_xyxy=rows[:, :4].astype(np.float32),
+            class_ids=rows[:, 4].astype(np.int64),
+            is_crowd=rows[:, 5] > 0,
+            instances=self._find_instances(camera, stamp_ns, rows[:, 6].astype(np.int64)),
         )
 
     def _find_instances(self, camera: str, stamp_ns: int, ids: np.ndarray) -> np.ndarray | None:
-        data = self._load('instances', camera, stamp_ns)
-        if data is None:
+        numbers = self._load_plane('instances', camera, stamp_ns, np.uint16)
+        if numbers is None:
             return None
         try:
-            return _index_instances(_unpack(data, np.uint16), ids)
+            return _index_instances(numbers, ids)
         except InputError as error:
             topics = (t for t, kind in self._kinds.items() if kind == 'instances' and self.topics[t] == camera)
             self._count(next(topics), error)
@@ -182,20 +212,16 @@ class BagTruth:
             raise InputError(entry.error or 'cannot be read')
         if entry.stamp_ns is None:
             raise InputError('expected a message with a header')
-        if hasattr(entry.message, 'detections'):
-            self._kinds[entry.topic] = 'boxes'
+        kind = truth_kind(entry.topic, entry.message)
+        if kind == 'boxes':
+            self._kinds[entry.topic] = kind  # first: it says which label set is that of the boxes
             found = read_detections(entry.message, self.labels.detection)
             columns = (found.class_ids, read_is_crowd(entry.message), found.ids)
             rows = np.column_stack((found.boxes_xyxy, *columns)).astype(np.float64)
-            self._keep('boxes', camera, entry.stamp_ns, rows.tobytes())
-        elif not hasattr(entry.message, 'encoding'):
-            raise InputError(f'expected {" or ".join(TRUTH_TYPES)}, got {type(entry.message).__name__}')
-        elif entry.message.encoding in INSTANCE_ENCODINGS:
-            self._keep('instances', camera, entry.stamp_ns, _pack(decode_instances(entry.message)))
-            self._kinds[entry.topic] = 'instances'
+            self._keep(kind, camera, entry.stamp_ns, rows.tobytes())
         else:
-            self._keep('mask', camera, entry.stamp_ns, _pack(decode_mask(entry.message)))
-            self._kinds[entry.topic] = 'mask'
+            self._keep(kind, camera, entry.stamp_ns, _pack(_DECODERS[kind](entry.message)))
+            self._kinds[entry.topic] = kind
 
     def _keep(self, kind: str, camera: str, stamp_ns: int, data: bytes) -> None:
         if (kind, camera, stamp_ns) in self._places:
@@ -210,6 +236,27 @@ class BagTruth:
             return None
         self._file.seek(place[0])
         return lz4.frame.decompress(self._file.read(place[1]))
+
+    def _load_plane(self, kind: str, camera: str, stamp_ns: int, dtype: type[np.generic]) -> np.ndarray | None:
+        data = self._load(kind, camera, stamp_ns)
+        return None if data is None else _unpack(data, dtype)
+
+
+def truth_kind(topic: str, message: Any) -> str:
+    """What a message of ground truth says: boxes, instances, depth, motion or mask.
+
+    Raises:
+        InputError: its type is none of `TRUTH_TYPES`.
+    """
+    if hasattr(message, 'detections'):
+        return 'boxes'
+    if not hasattr(message, 'encoding'):
+        raise InputError(f'expected {" or ".join(TRUTH_TYPES)}, got {type(message).__name__}')
+    if message.encoding in INSTANCE_ENCODINGS:
+        return 'instances'
+    if message.encoding == DEPTH_ENCODING:
+        return 'depth'
+    return 'motion' if f'/{topic}'.endswith('/motion/mask') else 'mask'
 
 
 def _pack(plane: np.ndarray) -> bytes:
@@ -323,6 +370,15 @@ class DatasetTruth:
         """What its ids mean."""
         return self._dataset.labels
 
+    @property
+    def maps(self) -> frozenset[str]:
+        """Those of `MAPS` that it has, as the first image that can be read tells."""
+        for index in self._indices:
+            with suppress(DatasetError, InputError):
+                sample = self._dataset[index]
+                return frozenset(name for name in MAPS if getattr(sample, name) is not None)
+        return frozenset()
+
     def find(self, camera: str, stamp_ns: int) -> Truth | None:  # noqa: ARG002 (one dataset serves all cameras)
         """The truth about the image whose stamp is nearest, None if it is too far."""
         right = int(np.searchsorted(self._stamps, stamp_ns))
@@ -342,6 +398,8 @@ class DatasetTruth:
             sample.is_crowd,
             sample.instances,
             sample.image_id,
+            sample.depth,
+            sample.motion,
         )
 
 

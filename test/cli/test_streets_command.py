@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rosbags.highlevel import AnyReader
 
 from sembox_ros.cli import main, streets
 from sembox_ros.cli.streets import STREET_LABELS
 from sembox_ros.data.streets import render_sequence, render_street
 from sembox_ros.data.streets.dataset import frame_name, street_seed
-from sembox_ros.decoding import decode_image, decode_instances, decode_mask
+from sembox_ros.decoding import decode_depth, decode_image, decode_instances, decode_mask
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.replay.bags import choose_image_topics, read_bag
-from sembox_ros.replay.scene_messages import read_detections
+from sembox_ros.replay.scene_messages import read_detections, read_motion
 
 COMMAND = ['--size', '64x128', '--seed', '3']
 
@@ -146,6 +147,22 @@ def test_a_drive_becomes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert read.ids.tolist() == first.track_ids.tolist()
     for message, frame in zip(read_bag(path, ['/ground_truth/panoptic/instances']), (first, second), strict=True):
         np.testing.assert_array_equal(decode_instances(message.message), frame.instance)
+
+
+def test_a_drive_with_geometry_is_the_same_drive_with_depth_and_motion(tmp_path: Path) -> None:
+    args = ['--frames', '2', *COMMAND]
+    for name, more in (('plain', []), ('more', ['--geometry'])):
+        assert main(['streets', '--bag', str(tmp_path / name), *args, *more]) == 0
+    with AnyReader([tmp_path / 'plain']) as plain, AnyReader([tmp_path / 'more']) as more:
+        expected = [(connection.topic, *message) for connection, *message in plain.messages()]
+        found = [(connection.topic, *message) for connection, *message in more.messages()]
+    added = {'/ground_truth/depth', '/ground_truth/motion/mask'}
+    assert [message for message in found if message[0] not in added] == expected
+    assert len(found) == len(expected) + 4
+    [still, _] = render_sequence(frames=2, size_hw=(64, 128), seed=3, geometry=True)
+    depth, motion = (next(read_bag(tmp_path / 'more', [topic])).message for topic in sorted(added))
+    np.testing.assert_array_equal(decode_depth(depth), still.depth)
+    np.testing.assert_array_equal(read_motion(motion), still.motion)
 
 
 def test_numbers_of_things_start_again_after_a_long_drive(monkeypatch: pytest.MonkeyPatch) -> None:

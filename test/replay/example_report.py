@@ -152,7 +152,7 @@ def _accuracy(random: np.random.Generator) -> dict[str, Any]:
     curves = {n: np.clip(1 - (recall / (2.1 * v + 0.1)) ** 3, 0, 1).tolist() for n, v in AP.items() if v is not None}
     ap50 = {name: None if value is None else min(1.0, 1.55 * value + 0.06) for name, value in AP.items()}
     return {
-        'truth': 'topics of the bag', 'masks': 296, 'images': 296, 'scenes': 296,
+        'truth': 'topics of the bag', 'masks': 296, 'images': 296, 'scenes': 296, 'depths': 290, 'motions': 296,
         'semantic': {
             'miou': float(np.mean(known)), 'iou_per_class': dict(zip(names, IOU, strict=True)), 'pixel_accuracy': 0.934,
         },
@@ -161,6 +161,8 @@ def _accuracy(random: np.random.Generator) -> dict[str, Any]:
             'ap_large': 0.547, 'ap_per_class': dict(AP), 'ap50_per_class': ap50,
         },
         'panoptic': _panoptic(),
+        'depth': {'abs_rel': 0.1234, 'rmse_m': 4.567, 'delta1': 0.856},
+        'motion': {'motion_miou': 0.81, 'moving_iou': 0.64, 'static_iou': 0.98},
         'confusion': {'names': names, 'counts': confusion.astype(int).tolist()},
         'pr_curves': {'iou': 0.5, 'recall': recall.tolist(), 'precision': curves},
         'notes': ["AP without caravan, which the network's 'cityscapes_things_8' lacks"],

@@ -179,9 +179,10 @@ def test_ground_truth_and_outputs_are_no_cameras(tmp_path: Path) -> None:
         '/front/overlay',
     ]
     foreign += ['/front/ground_truth/segmentation/mask', '/cam/compressedDepth', '/segmentation/confidence']
+    foreign += ['/depth', '/front/motion/mask']
     path = bag_of_topics(tmp_path / 'a', {'/cam/overlayed': IMAGE, **dict.fromkeys(foreign, IMAGE)})
     assert [topic.name for topic in choose_image_topics(path)] == ['/cam/overlayed']
-    assert len(find_image_topics(path)) == 9
+    assert len(find_image_topics(path)) == 11
     assert choose_image_topics(path, ['/overlay']) == [('/overlay', IMAGE, 1)]
     path = bag_of_topics(tmp_path / 'b', dict.fromkeys(foreign, IMAGE))
     for topics in ([], ['all']):

@@ -38,8 +38,9 @@ def test_a_report_is_as_good_as_itself():
     assert comparison.worse == comparison.classes == comparison.settings == comparison.warnings == []
     assert [row.metric.name for row in comparison.rows] == [
         'miou', 'pixel_accuracy', 'ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large', 'pq', 'pq_things',
-        'pq_stuff', 'sq', 'rq', 'mask_agreement', 'mask_flicker', 'box_flicker', 'box_gaps', 'latency_p50',
-        'latency_p95', 'latency_p99', 'frames_per_s', 'skipped',
+        'pq_stuff', 'sq', 'rq', 'abs_rel', 'rmse_m', 'delta1', 'motion_miou', 'moving_iou', 'static_iou',
+        'mask_agreement', 'mask_flicker', 'box_flicker', 'box_gaps', 'latency_p50', 'latency_p95', 'latency_p99',
+        'frames_per_s', 'skipped',
     ]  # fmt: skip
     online = compare_reports(report(online_report), report(online_report), {})
     assert {row.verdict for row in online.rows} == {'equal'}
@@ -52,6 +53,11 @@ def test_a_report_is_as_good_as_itself():
         (offline_report, 'accuracy__semantic__miou', 0.66, 0.65, 'miou', False),  # just as much as is tolerated
         (offline_report, 'accuracy__semantic__miou', 0.66, 0.6499, 'miou', True),
         (offline_report, 'accuracy__semantic__miou', 0.65, 0.7, 'miou', None),
+        (offline_report, 'accuracy__depth__abs_rel', 0.12, 0.13, 'abs_rel', False),
+        (offline_report, 'accuracy__depth__abs_rel', 0.12, 0.14, 'abs_rel', True),
+        (offline_report, 'accuracy__depth__rmse_m', 4.0, 4.3, 'rmse_m', True),
+        (offline_report, 'accuracy__depth__delta1', 0.8, 0.9, 'delta1', None),
+        (offline_report, 'accuracy__motion__moving_iou', 0.6, 0.5, 'moving_iou', True),
         (offline_report, 'stability__mask_flicker', 0.01, 0.02, 'mask_flicker', True),
         (offline_report, 'stability__mask_flicker', 0.02, 0.01, 'mask_flicker', None),
         (offline_report, 'speed__latency_ms__total__p50', 100.0, 110.0, 'latency_p50', False),
@@ -138,6 +144,8 @@ def test_the_table_for_a_terminal():
     words = [line.split() for line in lines]
     assert ['engine', 'openvino', 'torch'] in words
     assert ['miou', '66.4', '%', '50.0', '%', '-16.4', '1', 'WORSE'] in words
+    assert ['abs_rel', '0.1234', '0.1234', '+0', '0.01', 'equal'] in words
+    assert ['rmse_m', '4.567', 'm', '4.567', 'm', '+0', '5%', 'equal'] in words
     assert ['frames_per_s', '7.18', '/s', '9', '/s', '+1.82', '10%', 'better'] in words
     assert ['road', '96.8', '50.0', '-46.8'] in words
     assert lines[-1] == 'WORSE beyond tolerance: miou'

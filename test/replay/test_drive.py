@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sembox_ros.data.streets import render_sequence
-from sembox_ros.decoding import decode_image, decode_instances, decode_mask
+from sembox_ros.decoding import decode_depth, decode_image, decode_instances, decode_mask
 from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import load_scene_labels
 from sembox_ros.replay.bags import choose_image_topics, read_bag
 from sembox_ros.replay.drive import DriveFrame, write_drive, write_image_bag
-from sembox_ros.replay.scene_messages import read_detections, read_is_crowd, view_image
+from sembox_ros.replay.scene_messages import read_detections, read_is_crowd, read_motion, view_image
 
 LABELS = load_scene_labels('cityscapes_19+cityscapes_things_8')
 
@@ -32,9 +32,10 @@ def rendered(camera: str = '') -> list[DriveFrame]:
         DriveFrame(
             stamp_ns=10**18 + frame.stamp_ns, image=frame.image, semantic=frame.semantic, boxes_xyxy=frame.boxes_xyxy,
             class_ids=np.array([to_detection[int(i)] for i in frame.class_ids], np.int64), is_crowd=frame.is_crowd,
-            ids=frame.track_ids, instances=frame.instance.astype(np.uint16), camera=camera,
+            ids=frame.track_ids, instances=frame.instance.astype(np.uint16), depth=frame.depth, motion=frame.motion,
+            camera=camera,
         )
-        for frame in render_sequence(frames=3, size_hw=(64, 128), seed=1)
+        for frame in render_sequence(frames=3, size_hw=(64, 128), seed=1, geometry=True)
     ]  # fmt: skip
 
 
@@ -47,18 +48,18 @@ def test_a_drive_comes_back_with_its_truth(tmp_path: Path, compressed: bool) -> 
     assert topic.name == '/camera/image_raw/compressed' if compressed else '/camera/image_raw'
     entries = list(read_bag(path))
     by_topic = {name: [e for e in entries if e.topic == name] for name in {e.topic for e in entries}}
-    assert len(by_topic) == 6
+    assert len(by_topic) == 8
     for name, labels in (('segmentation', LABELS.semantic), ('detections', LABELS.detection)):
         [info] = by_topic[f'/ground_truth/{name}/label_info']
         assert tuple(c.class_name for c in info.message.class_map) == labels.names
         assert info.received_ns == frames[0].stamp_ns
     assert len(frames[0].boxes_xyxy) > 2
     for index, frame in enumerate(frames):
-        truth = ('segmentation/mask', 'detections', 'panoptic/instances')
-        shown, mask, boxes, instances = (
+        truth = ('segmentation/mask', 'detections', 'panoptic/instances', 'depth', 'motion/mask')
+        shown, mask, boxes, instances, depth, motion = (
             by_topic[name][index] for name in (topic.name, *(f'/ground_truth/{name}' for name in truth))
         )
-        for entry in (shown, mask, boxes, instances):
+        for entry in (shown, mask, boxes, instances, depth, motion):
             assert (entry.stamp_ns, entry.received_ns) == (frame.stamp_ns, frame.stamp_ns)
             assert entry.message.header.frame_id == 'camera'
         difference = np.abs(decode_image(shown.message).astype(int) - frame.image).mean()
@@ -70,6 +71,11 @@ def test_a_drive_comes_back_with_its_truth(tmp_path: Path, compressed: bool) -> 
         np.testing.assert_array_equal(read.ids, frame.ids)
         np.testing.assert_array_equal(read_is_crowd(boxes.message), frame.is_crowd)
         np.testing.assert_array_equal(decode_instances(instances.message), frame.instances)
+        np.testing.assert_array_equal(np.isnan(view_image(depth.message)), frame.depth == 0)  # as REP 118 has it
+        assert (frame.depth == 0).any()
+        np.testing.assert_array_equal(decode_depth(depth.message), frame.depth)
+        np.testing.assert_array_equal(read_motion(motion.message), frame.motion)
+    assert {0, 1, 255} == set(np.unique([frame.motion for frame in frames]))
 
 
 def test_cameras_have_topics_of_their_own(tmp_path: Path) -> None:
@@ -94,6 +100,8 @@ def test_what_is_not_known_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match='expected the label sets of the ground truth, got None'):
         write_drive(tmp_path / 'b', frames, labels=None)
     assert not (tmp_path / 'b').exists()
+    write_drive(tmp_path / 'c', [DriveFrame(5, image(0), depth=np.ones((6, 5), np.float32))], labels=None)
+    assert [entry.topic for entry in read_bag(tmp_path / 'c')] == ['/camera/image_raw', '/ground_truth/depth']
 
 
 def test_an_instance_has_a_box(tmp_path: Path) -> None:

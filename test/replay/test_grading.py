@@ -168,6 +168,31 @@ def test_instances_that_do_not_fit_cost_only_the_pq_of_their_frame():
     assert any('does not fit its frame: instances: expected shape (8, 8), got (4, 4)' in n for n in accuracy['notes'])
 
 
+def test_depth_and_motion_are_graded_where_both_sides_have_them():
+    mask = np.zeros((2, 2), np.uint8)
+    depth = np.array([[2, 4], [0, 10]], np.float32)  # one is unknown
+    motion = np.array([[1, 0], [255, 0]], np.uint8)
+    seen = Scene((2, 2), mask, depth=np.array([[3, 4], [9, 5]], np.float32), motion=np.array([[1, 1], [1, 0]], bool))
+    truths = [Truth(mask, depth=depth, motion=motion), Truth(mask, depth=depth[:1], motion=motion), Truth(mask)]
+    accuracies, rows = [], []
+    for truth in truths:
+        some = ReplayGrader(LABELS, OneTruth(truth), score_threshold=0.5, start_ns=0, duration_s=1.0)
+        some.add(FrameRecord(0, '', 5, 5), seen)
+        accuracies.append(some.accuracy())
+        rows.append(some.rows[0])
+    whole, misfit, without = accuracies
+    assert (whole['depths'], whole['motions'], whole['masks']) == (1, 1, 1)
+    assert whole['depth'] == pytest.approx({'abs_rel': (0.5 + 0 + 0.5) / 3, 'rmse_m': (26 / 3) ** 0.5, 'delta1': 1 / 3})
+    assert whole['motion'] == pytest.approx({'motion_miou': 0.5, 'moving_iou': 0.5, 'static_iou': 0.5})
+    assert (rows[0].abs_rel, rows[0].motion_miou) == (pytest.approx(1 / 3), 0.5)
+    assert (misfit['depth'], misfit['motion'], misfit['masks']) == (None, whole['motion'], 1)
+    assert any('does not fit its frame: pred: expected shape (1, 2)' in note for note in misfit['notes'])
+    assert without['depth'] is without['motion'] is None
+    assert (without['depths'], without['motions'], without['masks']) == (0, 0, 1)
+    assert math.isnan(rows[2].abs_rel)
+    assert math.isnan(rows[2].motion_miou)
+
+
 def test_nothing_at_all_is_a_report_too():
     none = grader(0.0)
     assert none.latencies() == ({}, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ PARTS = frozenset({'semantic', 'detections', 'instances'})
 
 
 def scene(number: int) -> Scene:
-    """A car with this number in its own half of the picture."""
+    """A car with this number in its own half of the picture, as far away as its number, that moves."""
     car, road = LABELS.semantic.names.index('car'), LABELS.semantic.names.index('road')
     instances = np.zeros(SIZE_HW, np.uint16)
     instances[:, :3] = number
@@ -30,6 +31,8 @@ def scene(number: int) -> Scene:
         np.where(instances, car, road).astype(np.uint8),
         detections=Detections(box, np.array([2]), np.array([0.75], np.float32), np.array([number])),
         instances=instances,
+        depth=np.full(SIZE_HW, number, np.float32),
+        motion=instances > 0,
     )
 
 
@@ -49,7 +52,9 @@ def test_an_answer_is_mask_boxes_and_instances(tmp_path: Path):
         for index, (stamp, camera) in enumerate(zip(stamps, cameras, strict=True)):
             seen = scene(100 + index)
             if index == 2:  # its instances never came
-                seen = Scene(SIZE_HW, seen.semantic, detections=seen.detections)
+                seen = dataclasses.replace(seen, instances=None)
+            if index == 1:  # nor did depth
+                seen = dataclasses.replace(seen, depth=None)
             writer.write(camera, make_header(stamp, ''), stamp, seen)
     run = live_run(tmp_path / 'bag', stamps, cameras)
     answers = list(read_answers(run, LABELS, PARTS))
@@ -59,11 +64,18 @@ def test_an_answer_is_mask_boxes_and_instances(tmp_path: Path):
         np.testing.assert_array_equal(found.semantic, expected.semantic)
         np.testing.assert_array_equal(found.instances, expected.instances)
         assert found.detections.ids.tolist() == [100 + index]
-    for record, found in read_answers(run, LABELS, frozenset({'semantic', 'depth'})):  # of a network for masks alone
+        assert found.depth is found.motion is None
+    for record, found in read_answers(run, LABELS, frozenset({'semantic', 'confidence'})):  # a network for masks alone
         assert record.problem == ''
         assert found is not None
         assert found.semantic is not None
         assert found.detections is found.instances is None
+    answers = list(read_answers(run, LABELS, frozenset({'depth', 'motion'})))
+    assert [record.problem for record, _ in answers] == ['', 'only a part of the answer came', '', '']
+    for index in (0, 2, 3):
+        expected, found = scene(100 + index), answers[index][1]
+        np.testing.assert_array_equal(found.depth, expected.depth)
+        np.testing.assert_array_equal(found.motion, expected.motion)
     unlinked = SceneLabels(LABELS.semantic, LABELS.detection)  # a network whose boxes are of other classes
     answers = list(read_answers(run, unlinked, PARTS - {'instances'}))
     assert [record.problem for record, _ in answers] == [''] * 4

@@ -28,6 +28,8 @@ def add_frames(grade: SceneGrade, seed: int, prefix: str = '') -> SceneGrade:
         gt = random.integers(0, 19, (16, 24), dtype=np.uint8)
         pred = np.where(random.random(gt.shape) < 0.3, random.integers(0, 19, gt.shape), gt).astype(np.uint8)
         grade.add_mask(pred, gt)
+        grade.add_depth(*random.uniform(1, 50, (2, 16, 24)).astype(np.float32))
+        grade.add_motion(random.random(gt.shape) < 0.5, random.integers(0, 2, gt.shape, dtype=np.uint8))
         stripes = [np.where(mask < 11, mask, 12).astype(np.int32) * INSTANCES + (mask >= 11) for mask in (pred, gt)]
         grade.add_panoptic(*stripes, ())
         corners = random.uniform(0, 200, (5, 2)).astype(np.float32)
@@ -60,6 +62,8 @@ def test_scores_of_all_bags_are_those_of_one_long_bag(tmp_path: Path):
     assert {part: overall[part] for part in scores} == scores
     assert 0.1 < overall['boxes']['ap'] < 0.99
     assert 0.1 < overall['panoptic']['pq'] < 0.99
+    assert 0.1 < overall['depth']['abs_rel'] < 9
+    assert 0.1 < overall['motion']['motion_miou'] < 0.99
     assert (overall['graded'], overall['notes']) == (3, [])
     frames = results[0].report['frames']['processed']
     assert (overall['frames'], overall['states']) == (3 * frames, {'done': 3})
@@ -100,14 +104,17 @@ def test_every_bag_has_a_row_with_its_numbers_or_its_error(tmp_path: Path):
     assert first['miou'] == pytest.approx(good.report['accuracy']['semantic']['miou'])
     assert first['ap'] == pytest.approx(good.report['accuracy']['boxes']['ap'])
     assert first['pq'] == pytest.approx(good.report['accuracy']['panoptic']['pq'])
+    assert (first['abs_rel'], first['motion_miou']) == (0.1234, 0.81)
     assert first['latency_p50_ms'] == good.report['speed']['latency_ms']['total']['p50']
     assert (first['frames'], first['page']) == (good.report['frames']['processed'], 'good/report.html')
     assert (failed['frames'], failed['miou'], failed['page']) == (None, None, None)
     assert (partial['miou'], partial['frames']) == (None, first['frames'])
     lines = summary_table(summary).splitlines()
-    titles = ['bag', 'frames', 'mIoU %', 'AP %', 'PQ %', 'latency p50 ms', 'frames/s', 'state']
+    titles = ['bag', 'frames', 'mIoU %', 'AP %', 'PQ %', 'depth abs-rel', 'motion mIoU %', 'latency p50 ms', 'frames/s']
+    titles.append('state')
     assert re.split(r' {2,}', lines[0]) == titles
     assert lines[1].split()[:3] == ['good', f'{first["frames"]}', f'{100 * first["miou"]:.1f}']
+    assert lines[1].split()[5:7] == ['0.123', '81.0']
     assert lines[2].endswith('failed: bag: x.mcap cannot be read')
     assert lines[3].endswith('partial: its end is damaged (begun anew 1x)')
     assert [line.split()[-1] for line in lines[4:6]] == ['interrupted', 'run']

@@ -42,12 +42,13 @@ def test_the_page_of_an_offline_replay(tmp_path: Path):
     latency, panoptic = report['speed']['latency_ms']['total'], report['accuracy']['panoptic']
     assert page.of('tiles') == (
         'mIoU 66.4 % over 296 masks AP 30.5 % over 296 images AP50 53.1 % at IoU 0.5 '
-        f'PQ {100 * panoptic["pq"]:.1f} % over 296 scenes latency p50 '
+        f'PQ {100 * panoptic["pq"]:.1f} % over 296 scenes '
+        'depth abs-rel 0.123 over 290 depth maps motion mIoU 81.0 % over 296 masks latency p50 '
         f'{latency["p50"]:.0f} ms, total; p99 {latency["p99"]:.0f} speed 7.18 frames per second skipped 4 of 300 frames'
     )
     assert headings(page) == [
-        'Latency', 'Timeline', 'Classes', 'Panoptic', 'Boxes', 'Confusion', 'Stability', 'Worst frames',
-        'What was left out', 'Settings',
+        'Latency', 'Timeline', 'Classes', 'Panoptic', 'Boxes', 'Confusion', 'Depth and motion', 'Stability',
+        'Worst frames', 'What was left out', 'Settings',
     ]  # fmt: skip
     car = [f'{100 * panoptic[f"{quality}_per_class"]["car"]:.1f}' for quality in ('pq', 'sq', 'rq')]
     assert ['car', '88.4', '48.2', '80.7', car[0]] in page.rows
@@ -57,6 +58,11 @@ def test_the_page_of_an_offline_replay(tmp_path: Path):
     for title, part in (('all', ''), ('things', '_things'), ('stuff', '_stuff'), ('mean', '')):
         assert [title, *(f'{100 * panoptic[f"{q}{part}"]:.1f}' for q in ('pq', 'sq', 'rq'))] in page.rows
     assert ['below 32 x 32 px', '8.1'] in page.rows
+    assert ['mean relative error (abs-rel)', '0.123'] in page.rows
+    assert ['RMSE, m', '4.57'] in page.rows
+    assert ['less than 1.25 times off (delta1), %', '85.6'] in page.rows
+    for part, value in (('moving', '64.0'), ('static', '98.0'), ('mean', '81.0')):
+        assert [part, value] in page.rows
     assert ['mask agreement', '96.2'] in page.rows
     assert ['car', '4.31'] in page.rows
     assert ['sha256 of the outputs', report['outputs_sha256']] in page.rows

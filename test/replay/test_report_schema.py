@@ -87,6 +87,14 @@ def test_absent_fields_that_may_be_null_are_null_and_unknown_ones_are_left_out()
     assert 'more' not in checked
 
 
+def test_a_report_from_before_depth_and_motion_were_graded_is_read():
+    report, now = offline_report(), offline_report()
+    for name in ('depths', 'motions', 'depth', 'motion'):
+        del report['accuracy'][name]
+        now['accuracy'][name] = None
+    assert check_report(report, 'x') == now
+
+
 def change(report: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
     *parents, last = field.split('.')
     inner: Any = report

@@ -19,7 +19,15 @@ def test_scores_and_classes_of_an_offline_replay():
     assert f', PQ {100 * panoptic["pq"]:.1f} (percent) against' in lines[place]
     things = '/'.join(f'{100 * panoptic[name]:.1f}' for name in ('pq_things', 'sq_things', 'rq_things'))
     assert lines[place + 2].startswith(f'          PQ/SQ/RQ: things {things}, stuff ')
+    assert lines[place + 3] == '          depth abs-rel 0.123, RMSE 4.57 m; motion mIoU 81.0'
     assert not any(line.startswith('node') for line in lines)
+
+
+def test_depth_alone_has_its_line_too():
+    report = offline_report()
+    report['accuracy'] |= dict.fromkeys(('semantic', 'boxes', 'panoptic', 'motion'))
+    report['accuracy']['depth']['rmse_m'] = None
+    assert 'accuracy  depth abs-rel 0.123, RMSE - m' in render_text(report).splitlines()
 
 
 def test_an_online_replay_tells_of_the_node():

@@ -5,10 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sembox_ros.decoding import decode_image, decode_instances
+from sembox_ros.decoding import decode_depth, decode_image, decode_instances
 from sembox_ros.errors import DatasetError, InputError
 from sembox_ros.labels import CITYSCAPES_THINGS_8
-from sembox_ros.replay.scene_messages import DETECTIONS, MessageEncoder, read_detections, read_is_crowd, view_image
+from sembox_ros.replay.scene_messages import (
+    DETECTIONS,
+    MessageEncoder,
+    read_detections,
+    read_is_crowd,
+    read_motion,
+    view_image,
+)
 from sembox_ros.types import MAX_INSTANCE, Detections
 
 ENCODER = MessageEncoder()
@@ -129,6 +136,8 @@ def test_images_come_back() -> None:
         assert back.dtype == {'16UC1': np.uint16, '32FC1': np.float32}.get(encoding, np.uint8)
         if encoding == '16UC1':
             np.testing.assert_array_equal(decode_instances(message), image)
+        if encoding == '32FC1':
+            np.testing.assert_array_equal(decode_depth(message), image)
     message = ENCODER.encode_image(rgb, 'rgb8', HEADER)
     message.encoding = 'bgr8'
     with pytest.raises(DatasetError, match='bgr8'):
@@ -137,3 +146,25 @@ def test_images_come_back() -> None:
     jpeg = ENCODER.encode_jpeg(smooth, HEADER)
     assert jpeg.format == 'rgb8; jpeg compressed bgr8'
     assert np.abs(decode_image(jpeg).astype(int) - smooth).max() <= 3
+
+
+def test_depth_that_is_not_known_is_zero() -> None:
+    metres = np.array([[1.5, np.nan, np.inf], [-np.inf, -2, 0]], '>f4')
+    message = ENCODER.encode_image(np.zeros((2, 3), np.float32), '32FC1', HEADER)
+    padded = np.pad(metres.view(np.uint8), ((0, 0), (0, 4)), constant_values=66)
+    message.step, message.is_bigendian, message.data = 16, 1, padded.reshape(-1)
+    found = decode_depth(message)
+    np.testing.assert_array_equal(found, [[1.5, 0, 0], [0, 0, 0]])
+    assert found.dtype == np.float32
+    message.encoding = '16UC1'
+    with pytest.raises(InputError, match=r"depth\.encoding: expected 32FC1 with metres, got '16UC1'"):
+        decode_depth(message)
+
+
+def test_what_moves_comes_back() -> None:
+    motion = np.array([[0, 1, 255], [1, 0, 255]], np.uint8)
+    message = ENCODER.encode_motion(motion, HEADER)
+    np.testing.assert_array_equal(view_image(message), [[0, 255, 128], [255, 0, 128]])
+    np.testing.assert_array_equal(read_motion(message), motion)
+    message.data = np.array([0, 1, 50, 170, 254, 255], np.uint8)
+    np.testing.assert_array_equal(read_motion(message), [[0, 255, 255], [255, 255, 1]])

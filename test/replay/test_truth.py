@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sembox_ros.data.cityscapes import Cityscapes
+from sembox_ros.data.streets import render_sequence
 from sembox_ros.errors import ConfigError, DatasetError
 from sembox_ros.labels import CITYSCAPES_19, CITYSCAPES_THINGS_8, COCO_90, LabelSet, SceneLabels
 from sembox_ros.replay.bag_writer import BagWriter
 from sembox_ros.replay.bags import BagMessage
+from sembox_ros.replay.drive import DriveFrame, write_drive
 from sembox_ros.replay.live_session import read_truth
 from sembox_ros.replay.scene_messages import DETECTIONS, IMAGE, LABEL_INFO, MessageEncoder
 from sembox_ros.replay.source import find_truth, open_input
@@ -101,6 +103,29 @@ def test_instances_without_boxes_are_counted_once(truth: BagTruth):
             assert found.instances is None
             assert len(found.boxes_xyxy) == 2
     assert truth.unusable == {f'{INSTANCES}: instances: expected ids of the boxes with this stamp, got others': 2}
+
+
+def test_depth_and_motion_come_back_alone_or_with_boxes(tmp_path: Path):
+    topics = {'/left/depth_known': 'left', '/left/motion/mask': 'left', '/left/boxes': 'left', '/motion/mask': ''}
+    truth = BagTruth(topics, DEFAULT, tmp_path)
+    header = ENCODER.make_header(5, '')
+    depth = np.array([[1.5, np.nan], [80, 0]], np.float32)
+    motion = np.array([[0, 1], [255, 0]], np.uint8)
+    truth.add(entry('/left/depth_known', ENCODER.encode_image(depth, '32FC1', header)))
+    truth.add(entry('/motion/mask', ENCODER.encode_motion(motion, header)))
+    assert truth.labels.semantic is None  # what moves is no mask of classes
+    for camera, part, expected in (('left', 'depth', [[1.5, 0], [80, 0]]), ('', 'motion', motion)):
+        found = truth.find(camera, 5)
+        np.testing.assert_array_equal(getattr(found, part), expected)
+        others = {'semantic', 'boxes_xyxy', 'instances', 'depth', 'motion'} - {part}
+        assert all(getattr(found, name) is None for name in others)
+    truth.add(entry('/left/motion/mask', ENCODER.encode_motion(1 - motion % 2, header)))
+    truth.add(entry('/left/boxes', boxes_message('3')))
+    found = truth.find('left', 5)
+    assert found.motion.tolist() == [[1, 0], [0, 1]]
+    assert found.depth.max() == 80
+    assert len(found.boxes_xyxy) == 1
+    assert truth.unusable == {}
 
 
 def test_classes_that_have_boxes_are_things_where_a_bag_brings_its_own(truth: BagTruth):
@@ -191,10 +216,44 @@ def test_label_info_counts_wherever_it_is_in_the_bag(tmp_path: Path, name, late)
     np.testing.assert_array_equal(found.instances, next(frames(1)).instances == 7)
 
 
+@pytest.mark.parametrize('cameras', [('',), ('left', 'right')])
+def test_depth_and_motion_are_found_among_the_topics(tmp_path: Path, cameras: tuple[str, ...]):
+    stills = list(render_sequence(frames=2, size_hw=(64, 128), seed=1, geometry=True))
+    drive = [
+        DriveFrame(
+            FIRST_NS + still.stamp_ns, still.image, depth=still.depth * factor, motion=still.motion, camera=camera
+        )
+        for still in stills
+        for factor, camera in enumerate(cameras, 1)
+    ]
+    write_drive(tmp_path / 'bag', drive, labels=None, topic='/image_raw')
+    source = open_input(tmp_path / 'bag', ('all',))
+    assert set(source.cameras) == set(cameras)
+    prefix = f'/{cameras[0]}/ground_truth'.replace('//', '/')
+    for topics, maps in (
+        ((), {'depth', 'motion'}),
+        ((f'{prefix}/depth',), {'depth'}),
+        ((f'{prefix}/motion/mask',), {'motion'}),
+    ):
+        truth = find_truth(source, topics, DEFAULT, tmp_path)
+        assert truth.maps == maps
+        read_truth(source.path, truth)
+        found = truth.find(cameras[0], drive[0].stamp_ns)
+        assert {name for name in ('depth', 'motion') if getattr(found, name) is not None} == maps
+    truth = find_truth(source, (), DEFAULT, tmp_path)
+    read_truth(source.path, truth)
+    for frame in drive:
+        found = truth.find(frame.camera, frame.stamp_ns)
+        np.testing.assert_array_equal(found.depth, frame.depth)
+        np.testing.assert_array_equal(found.motion, frame.motion)
+    assert truth.unusable == {}
+
+
 def test_topics_of_truth_are_checked(tmp_path: Path):
     source = open_input(write_truth_bag(tmp_path, names='1'), (), TOPICS)
     assert list(source.cameras.values()) == [('/image', IMAGE, 3)]  # the masks are no camera's
     assert find_truth(source, (), DEFAULT, tmp_path) is None
+    assert find_truth(source, TOPICS, DEFAULT, tmp_path).maps == frozenset()
     with pytest.raises(DatasetError, match=r"no topic '/gt/masks'; there is: /gt/boxes, /gt/boxes/label_info"):
         find_truth(source, ('/gt/masks',), DEFAULT, tmp_path)
     with pytest.raises(DatasetError, match=r"'/gt/boxes/label_info' to be sensor_msgs.* it is vision_msgs/msg/LabelI"):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from drives import FIRST_NS, STEP_NS, write
+from drives import FIRST_NS, LABELS, STEP_NS, write
 from forked import ForkedProcess
 
+from sembox_ros.cli.streets import render_drive
+from sembox_ros.models.checkpoint import Checkpoint, save_checkpoint
 from sembox_ros.replay.bags import read_bag
+from sembox_ros.replay.drive import write_drive
 
 
 def replay(bag: Path, out: Path, checkpoint: Path, log: Path) -> int:
@@ -45,3 +48,18 @@ def test_what_the_node_publishes_is_graded(tmp_path: Path, tiny_checkpoint_path:
     [line] = [line for line in (tmp_path / 'again').read_text().splitlines() if line.startswith('replay: ')]
     assert '--overwrite replaces it' in line
     assert json.loads((out / 'report.json').read_text()) == report
+
+
+def test_depth_and_motion_that_the_node_publishes_are_graded(tmp_path: Path, tiny_multitask: Checkpoint):
+    drive = render_drive(frames=5, size_hw=(64, 128), seed=1, rate_hz=5.0, geometry=True)
+    write_drive(tmp_path / 'drive', drive, labels=LABELS)
+    save_checkpoint(tiny_multitask, tmp_path / 'multitask.safetensors')
+    status = replay(tmp_path / 'drive', tmp_path / 'out', tmp_path / 'multitask.safetensors', tmp_path / 'log')
+    assert status == 0, (tmp_path / 'log').read_text()
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    answered, accuracy = report['online']['answered'], report['accuracy']
+    assert 0 < answered == accuracy['masks'] == accuracy['depths'] == accuracy['motions']
+    assert accuracy['depth']['abs_rel'] > 0
+    assert 0 < accuracy['motion']['motion_miou'] < 1
+    for topic in ('/depth', '/motion/mask'):
+        assert len(list(read_bag(tmp_path / 'out' / 'bag', [topic]))) == answered
