@@ -87,6 +87,10 @@ class _Residual(nn.Module):
     def folded(self) -> nn.Module:
         """The same with one batch norm in place of the two at its end."""
         *layers, first, second = self.block
+        assert isinstance(first, nn.BatchNorm2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        assert second.running_mean is not None
+        assert second.running_var is not None
         scale = second.weight.double() / (second.running_var.double() + second.eps).sqrt()
         shift = (first.bias.double() - second.running_mean.double()) * scale + second.bias.double()
         first.weight = nn.Parameter((first.weight.double() * scale).to(first.weight.dtype))
