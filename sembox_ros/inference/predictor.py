@@ -18,11 +18,11 @@ from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.choice import Candidate, choose_engine
 from sembox_ros.inference.engines import create_engine
-from sembox_ros.inference.flow import measure_flow
 from sembox_ros.inference.graphs import EXPORTED, load_exported
 from sembox_ros.inference.preprocess import Preprocessor, check_image
 from sembox_ros.models.checkpoint import Checkpoint, load_bundled, load_checkpoint
 from sembox_ros.models.sembox import NetworkOutput, map_sizes
+from sembox_ros.ops.flow import measure_flow
 from sembox_ros.ops.memory import keep_freed_memory
 from sembox_ros.ops.placement import Placement, place_image
 from sembox_ros.postprocess.scene import PARTS, Decoding, choose_fusion, decode_scene, parts_of

@@ -23,7 +23,8 @@ from sembox_ros.inference.verification import verify_export
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.quantization import FakeQuantized
 
-SIZE_HW = (128, 256)
+SIZE_HW = (128, 128)
+OPTIONS = ExportOptions(precision='int8', size_hw=SIZE_HW, batch=1)
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +43,8 @@ def learnt(tiny_lite: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> P
 def written(learnt: Path) -> Path:
     """The int8 file of it, verified."""
     out = learnt.with_suffix('.onnx')
-    assert main(['export', str(learnt), '--int8', '--verify', '--out', str(out)]) == 0
+    size = ('--size', '128x128', '--batch', '1')
+    assert main(['export', str(learnt), '--int8', '--verify', '--out', str(out), *size]) == 0
     return out
 
 
@@ -89,23 +91,17 @@ def test_verification_sees_ranges_that_are_not_those(
     written: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, 'LEARNT_TOLERANCE', 0.25)  # the logits of random weights are small
-    monkeypatch.setattr(verification, 'SIZES_HW', (SIZE_HW,))
     checkpoint = load_checkpoint(learnt)
-    options = ExportOptions(precision='int8')
-    assert verify_export(written, checkpoint, options)
+    assert verify_export(written, checkpoint, OPTIONS)
     wider = {name: (16 * low, 16 * high) for name, (low, high) in checkpoint.quantization.items()}
     with pytest.raises(CheckpointError, match='computes something else'):
-        verify_export(written, dataclasses.replace(checkpoint, quantization=wider), options)
+        verify_export(written, dataclasses.replace(checkpoint, quantization=wider), OPTIONS)
 
 
-def test_openvino_files_are_right_too(
-    written: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(verification, 'SIZES_HW', (SIZE_HW,))
+def test_openvino_files_are_right_too(written: Path, learnt: Path, tmp_path: Path) -> None:
     save_openvino(onnx.load(written), tmp_path / 'net.xml')
-    found = verify_export(
-        tmp_path / 'net.xml', load_checkpoint(learnt), ExportOptions(format='openvino', precision='int8')
-    )
+    options = dataclasses.replace(OPTIONS, format='openvino')
+    found = verify_export(tmp_path / 'net.xml', load_checkpoint(learnt), options)
     assert {difference.runtime for difference in found} == {'openvino'}
 
 

@@ -51,7 +51,10 @@ def test_geometry_files_hold_what_was_rendered(measured: Path) -> None:
         np.testing.assert_allclose(sample.depth[near], still.depth[near], rtol=0.01)
         np.testing.assert_array_equal((sample.depth == 0) & (still.depth > 0) & (still.depth < 900), False)
         assert (sample.depth[still.depth == 0] == 0).all()
-        np.testing.assert_allclose(sample.flow, still.flow, atol=1 / 64)
+        # As a robot measures it: near what is exact, but not there.
+        away = np.linalg.norm(sample.flow - still.flow, axis=-1)
+        assert 0.05 < np.median(away) < 1.0
+        assert np.median(away) < 0.5 * np.median(np.linalg.norm(still.flow, axis=-1))
         camera = json.loads(frame_name('val', index).paths(measured, geometry=True)['camera'].read_text())
         assert camera['intrinsic'] == {
             'fx': still.camera.focal_px, 'fy': still.camera.focal_px, 'u0': 63.5, 'v0': still.camera.horizon_px,
@@ -66,7 +69,7 @@ def test_geometry_has_the_layout_of_cityscapes(measured: Path) -> None:
 
 
 def test_a_dataset_with_geometry_goes_on_with_it(measured: Path) -> None:
-    with pytest.raises(DatasetError, match='geometry True, not False'):
+    with pytest.raises(DatasetError, match="geometry 'measured flow', not False"):
         open_folder(measured, StreetSettings(seed=0, size_hw=(64, 128)))
     frame_name('val', 1).paths(measured, geometry=True)['flow'].unlink()
     assert missing_images(measured, {'val': 2}, geometry=True) == [('val', 1)]
@@ -82,4 +85,4 @@ def test_settings_of_older_versions_have_no_geometry(tmp_path: Path) -> None:
     open_folder(tmp_path, SETTINGS)
     assert json.loads(file.read_text()) == older
     open_folder(tmp_path, dataclasses.replace(SETTINGS, geometry=True))
-    assert json.loads(file.read_text()) == {**older, 'geometry': True}
+    assert json.loads(file.read_text()) == {**older, 'geometry': 'measured flow'}

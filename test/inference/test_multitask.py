@@ -13,13 +13,13 @@ import torch
 from sembox_ros.config import DetectionConfig
 from sembox_ros.errors import ConfigError, InputError
 from sembox_ros.inference.export import ExportOptions, check_export, save_openvino
-from sembox_ros.inference.flow import measure_flow
 from sembox_ros.inference.graphs import find_graph
 from sembox_ros.inference.predictor import OUTPUTS, Predictor
 from sembox_ros.inference.verification import verify_export
 from sembox_ros.labels import SceneLabels
 from sembox_ros.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sembox_ros.models.zoo import create_model
+from sembox_ros.ops.flow import measure_flow
 from sembox_ros.postprocess.maps import LOG_DEPTH_RANGE
 
 _ANY = DetectionConfig(score_threshold=0.0)

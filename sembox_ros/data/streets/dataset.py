@@ -30,8 +30,9 @@ from sembox_ros.data.cityscapes_layout import (
     encode_labels,
     write_frame,
 )
-from sembox_ros.data.streets.renderer import MIN_SIDE_PX, StreetFrame, render_street
+from sembox_ros.data.streets.renderer import MIN_SIDE_PX, StreetFrame, render_pair, render_street
 from sembox_ros.errors import ConfigError, DatasetError
+from sembox_ros.ops.flow import measure_flow
 
 SPLITS = ('train', 'val')
 MAX_IMAGES = 1_000_000  # of one split: the six digits in a file name
@@ -41,6 +42,7 @@ SETTINGS_FILE = 'streets.json'
 _SPLIT_CITIES = 10_000  # city numbers of one split
 _MAX_SETTINGS_BYTES = 10_000
 _MAX_SIDE_PX = 8192
+_GEOMETRY = 'measured flow'  # what the settings file calls geometry; exact flow, of older versions, was `true`
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,23 @@ def make_image(root: Path, settings: StreetSettings, split: str, index: int) -> 
     Raises:
         DatasetError: a file cannot be written.
     """
-    seed = street_seed(settings.seed, split, index)
-    still = render_street(size_hw=settings.size_hw, seed=seed, geometry=settings.geometry)
+    seed, size_hw, before = street_seed(settings.seed, split, index), settings.size_hw, None
+    if settings.geometry:
+        still, before = render_pair(size_hw=size_hw, seed=seed)
+    else:
+        still = render_street(size_hw=size_hw, seed=seed)
     instance = np.where(np.isin(still.instance, still.track_ids[still.is_crowd]), 0, still.instance)
     labels = encode_labels(still.semantic, instance, still.ego)
-    write_frame(root, frame_name(split, index), still.image, labels, _encode_geometry(still))
+    write_frame(root, frame_name(split, index), still.image, labels, _encode_geometry(still, before))
 
 
-def _encode_geometry(still: StreetFrame) -> CityscapesGeometry | None:
-    if still.depth is None or still.flow is None or still.motion is None:
+def _encode_geometry(still: StreetFrame, before: np.ndarray | None) -> CityscapesGeometry | None:
+    """What is exact, but for the flow: that is measured, with the errors of what a robot measures."""
+    if still.depth is None or still.motion is None:
         return None
-    camera = still.camera
+    camera, flow = still.camera, measure_flow(still.image, before, still.semantic.shape)
     return encode_geometry(
-        depth=still.depth, flow=still.flow, motion=still.motion, focal_px=camera.focal_px,
+        depth=still.depth, flow=flow, motion=still.motion, focal_px=camera.focal_px,
         principal_xy=(camera.cx, camera.horizon_px), height_m=camera.height,
     )  # fmt: skip
 
@@ -151,16 +157,16 @@ def open_folder(root: Path, settings: StreetSettings) -> None:
         'seed': settings.seed,
         'size_hw': list(settings.size_hw),
         'renderer': renderer_fingerprint(),
-        'geometry': settings.geometry,
+        'geometry': _GEOMETRY if settings.geometry else False,
     }
     if found is not None:
         found = {'geometry': False, **found}  # files of older versions do not say
-        may_begin = {'geometry'} if settings.geometry else set()
+        may_begin = {'geometry'} if found['geometry'] is False else set()
         differing = [name for name in wanted if found.get(name) != wanted[name] and name not in may_begin]
         if differing:
             there = ', '.join(f'{name} {found.get(name)!r}, not {wanted[name]!r}' for name in differing)
             raise DatasetError(f"'{root}' holds streets of other settings: {there}; use those or another --out")
-    if found is None or found['geometry'] != settings.geometry:
+    if found is None or found['geometry'] != wanted['geometry']:
         write_whole(file, (json.dumps(wanted, indent=1) + '\n').encode(), DatasetError)
 
 

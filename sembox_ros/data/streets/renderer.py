@@ -30,6 +30,7 @@ MIN_SIDE_PX = 32
 TINY_SHARE = 1e-4  # 52 of 512 x 1024 pixels
 _SHADOW_RANGE_M = 65.0
 _NOD = 0.0022  # how far the car nods, radians
+_NOISES = 1 << 32  # more than frames of any drive: that before the first takes the last
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,16 @@ def render_street(*, size_hw: tuple[int, int], seed: int, geometry: bool = False
         ConfigError: an argument is out of range.
     """
     return next(render_sequence(frames=1, size_hw=size_hw, seed=seed, geometry=geometry))
+
+
+def render_pair(*, size_hw: tuple[int, int], seed: int, rate_hz: float = 10.0) -> tuple[StreetFrame, np.ndarray]:
+    """`render_street` with geometry, and the image (H, W, 3) uint8 that the camera took 1 / rate_hz seconds before.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+    street = _Street(_checked_size(size_hw), _checked_seed(seed))
+    return street.render(0, rate_hz, geometry=True), street.render(-1, rate_hz, geometry=False).image
 
 
 def _is_int(value: object) -> bool:
@@ -288,7 +299,7 @@ class _Street:
         boxes_xyxy, class_ids, track_ids = find_boxes(semantic, instance)
         scene = cv2.cvtColor(canvas.color, cv2.COLOR_RGBA2RGB)
         frame = StreetFrame(
-            image=self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index))),
+            image=self._sensor.expose(scene, np.random.default_rng((self._seed, 0xF11, index % _NOISES))),
             semantic=semantic,
             instance=instance,
             boxes_xyxy=boxes_xyxy,
