@@ -62,7 +62,7 @@ def test_the_command_completes_a_dataset_with_geometry(tmp_path: Path, capsys: p
     assert main([*base, '--geometry']) == 0
     assert '(0 new)' in capsys.readouterr().out
     assert main(base) == 1
-    assert 'geometry True, not False' in capsys.readouterr().err
+    assert "geometry 'measured flow', not False" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
