@@ -7,6 +7,7 @@ import sembox_ros  # noqa: F401
 
 # isort: split
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,9 +25,12 @@ from sembox_ros.models.zoo import MODELS, create_model, find_model
 
 @pytest.fixture(scope='session', autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of the tests' own, also for the processes that they start; what is measured in it is measured once."""
+    """A cache of the tests' own, also for the processes that they start, and one for all of pytest-xdist's workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        patch.setenv('XDG_CACHE_HOME', str(folder / 'cache'))
         yield
 
 

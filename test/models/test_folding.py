@@ -27,7 +27,7 @@ NARROW_V1 = dataclasses.replace(
 )
 # Every architecture with numbers; every model's structure is checked without them below.
 SUBJECTS = {
-    **{name: MODELS[name].config for name in ('sembox_b0', 'sembox_b1', 'sembox_b2', 'sembox_b3', 'efficientdet_d0')},
+    **{name: MODELS[name].config for name in ('sembox_b0', 'sembox_b1', 'efficientdet_d0')},
     'sembox_b1-shared_neck': dataclasses.replace(MODELS['sembox_b1'].config, separate_semantic_neck=False),
     'efficientdet_d7-small': SMALL_D7,
     'semanticboxnet_v1-narrow': NARROW_V1,

@@ -116,6 +116,7 @@ def test_two_processes_are_one_with_twice_the_batch(one_step: Any, large_batch: 
             assert ours['last']['boxes'][name] == pytest.approx(score, abs=1e-3), name
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_head_alone(one_step: Any, tmp_path: Path):
     """Parameters that no loss reaches must not keep the processes waiting for their gradients."""
     config = one_step(tmp_path / 'run', batch_size=2, loss={'semantic': 0.0, 'region': 0.0})

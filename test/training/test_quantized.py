@@ -88,6 +88,7 @@ def test_a_resumed_run_is_the_same_run(finished: Path, rounded: ConfigFactory, t
     assert [c.quantization for c in ours] == [c.quantization for c in theirs]
 
 
+@pytest.mark.slow
 def test_two_processes_agree(rounded: ConfigFactory, tmp_path: Path):
     config = rounded(tmp_path / 'run')
     write_train_config(config, tmp_path / 'config.yaml')
