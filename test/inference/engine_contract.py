@@ -81,7 +81,7 @@ class EngineContract:
         with pytest.raises(InputError):
             run(engine, torch.zeros(1, 3, 100, 100))
 
-    @pytest.mark.parametrize('kind', ['detector', 'tiny_solo', 'tiny_multitask'])
+    @pytest.mark.parametrize('kind', [pytest.param('detector', marks=pytest.mark.slow), 'tiny_solo', 'tiny_multitask'])
     def test_other_networks_run(self, request: pytest.FixtureRequest, kind: str) -> None:
         checkpoint: Checkpoint = request.getfixturevalue(kind)
         engine = create_engine(checkpoint, self.name, device=CPU, precision='auto', threads=1)
