@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +23,6 @@ def isolated_domain() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
-    # Nodes that tests killed leave their segments of shared memory; those in use are not touched.
-    if tool := shutil.which('fastdds'):
-        subprocess.run([tool, 'shm', 'clean'], stdout=subprocess.DEVNULL, check=True)
 
 
 @pytest.fixture
