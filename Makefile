@@ -40,5 +40,5 @@ shell: env  ## open a shell inside the environment
 	@$(RUN)
 
 clean:  ## remove .venv, caches and what demo, replay, colcon and the tests wrote
-	@! [ -x .venv/bin/fastdds ] || .venv/bin/fastdds shm clean  # what killed nodes left in shared memory
+	-@! [ -x .venv/bin/fastdds ] || PATH="$(CURDIR)/.venv/bin:$$PATH" fastdds shm clean  # what killed nodes left
 	rm -rf .venv demo replay build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
